@@ -1,0 +1,27 @@
+# What one does with a checkout. `make help` lists it.
+#
+# `make test` is what the continuous integration runs, so that a green run here means a green run there. It builds
+# one profile only (dev): lint and documentation share the check artefacts, tests use the program as cargo builds it.
+
+.DEFAULT_GOAL := help
+.PHONY: help test check tools image clean-tools
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: tools check ## everything: install what tests need, lint, document, test
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+	REQUIRE_REDIS=1 REQUIRE_ENVOY=1 REQUIRE_PROMETHEUS=1 cargo test --locked
+
+check: ## the quick part: format and lint
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+
+tools: ## install the servers that the tests run against, where they are missing
+	@scripts/install-test-tools
+
+image: ## build the container image, tagged tidegate
+	docker build --tag tidegate --file docker/Dockerfile .
+
+clean-tools: ## remove what `make tools` put into .tools
+	rm -rf .tools

@@ -1,0 +1,438 @@
+//! The process: everything is made here, in the order in which it is needed, and ended in reverse.
+//!
+//! [`App::bind`] checks what can be wrong before anything is served: the rules are loaded and both ports are bound,
+//! so their addresses are known. [`App::run`] serves until its shutdown future ends, and then keeps the promise that
+//! nothing is lost: health says no first, then the ports are closed and clients told by GOAWAY, then every call under
+//! way is answered. Redis may be away all the while: the service comes up, says so, and is not healthy until it has
+//! been reached.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::SystemClock;
+use crate::counters::any::AnyStore;
+use crate::counters::memory::{MemoryLimits, MemoryStore};
+use crate::counters::redis::{Address, BatchOptions, Connector, RedisStore, Server, Timeouts};
+use crate::decision::ProcessModes;
+use crate::health::{Component, Health};
+use crate::limiter::{Limiter, LimiterOptions};
+use crate::metrics::Metrics;
+use crate::reload::{Loaded, Reloader};
+use crate::rls::connection::ConnectionLimits;
+use crate::rls::headers::HeaderNames;
+use crate::rls::registry::{self, SideServices};
+use crate::rls::router::Router;
+use crate::rls::server::{ServerLimits, Workers};
+use crate::rls::{RlsOptions, RlsService};
+use crate::rules::{Options, RuleErrors};
+use crate::settings::{RedisAddress, RedisSettings, Settings, StoreKind};
+use crate::table::{LimitTable, limit_table};
+use crate::web::{self, WebLimits, WebState};
+
+/// A process that is ready to serve.
+#[derive(Debug)]
+pub struct App {
+    settings: Settings,
+    metrics: Metrics,
+    health: Health,
+    table: LimitTable,
+    reloader: Reloader,
+    loaded: Loaded,
+    store: StoreMaker,
+    grpc: TcpListener,
+    http: TcpListener,
+}
+
+/// Makes a core's store.
+#[derive(Clone, Debug)]
+enum StoreMaker {
+    Memory(Arc<MemoryStore>),
+    Redis(Connector, BatchOptions),
+}
+
+/// Makes a core's service: everything that the cores share, and the way to a store of their own.
+#[derive(Clone, Debug)]
+struct ServiceMaker {
+    table: LimitTable,
+    metrics: Metrics,
+    store: StoreMaker,
+    limiter: Arc<LimiterOptions>,
+    rls: Arc<RlsOptions>,
+    /// Where each core's store says that Redis was reached.
+    reached: mpsc::Sender<watch::Receiver<bool>>,
+}
+
+/// What a process prints at its start: where it listens, what it read, and what to try.
+#[derive(Debug)]
+pub struct Greeting<'a>(&'a App);
+
+/// Why a process can't start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The rule files have mistakes, or can't be read.
+    #[error("the rules cannot be used:\n{0}")]
+    Rules(#[from] RuleErrors),
+    /// A port can't be had.
+    #[error("cannot listen on {host}:{port} ({setting}): {source}{}", advice(source, setting))]
+    Port {
+        /// The host as it was set.
+        host: String,
+        /// The port as it was set.
+        port: u16,
+        /// The setting that names the port.
+        setting: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why a process stopped serving.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// A thread or runtime can't be made.
+    #[error("cannot start a worker: {0}")]
+    Worker(#[from] io::Error),
+    /// The descriptors built into this program can't be read.
+    #[error(transparent)]
+    Reflection(#[from] registry::DescriptorError),
+}
+
+/// How often expired counters are looked for in memory; each time a slice of them is.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A metric series named by a caller's values goes when nobody asked for it for one to two times this long.
+const SERIES_IDLE: Duration = Duration::from_secs(3_600);
+
+// === impl App ===
+
+impl App {
+    /// Loads the rules and binds the ports. Nothing is served yet.
+    ///
+    /// # Errors
+    /// When the rules have mistakes or a port can't be had.
+    pub async fn bind(settings: Settings) -> Result<App, StartError> {
+        let metrics = Metrics::new(settings.metrics.series_max);
+        let (writer, table) = limit_table(metrics.clone(), settings.near_limit_ratio);
+        let options = Options { defaults: settings.rules.defaults, merge_domains: settings.rules.merge_domains };
+        let mut reloader = Reloader::new(settings.rules.paths.clone(), options, writer, metrics.clone());
+        let loaded = reloader.load_first()?;
+        let grpc = listen(&settings.grpc.host, settings.grpc.port, "grpc.port").await?;
+        let http = listen(&settings.http.host, settings.http.port, "http.port").await?;
+        let store = StoreMaker::new(&settings);
+        let health = Health::new(match store {
+            StoreMaker::Memory(_) => &[],
+            StoreMaker::Redis(..) => &[Component::Store],
+        });
+        Ok(App { settings, metrics, health, table, reloader, loaded, store, grpc, http })
+    }
+
+    /// Where the gRPC port listens.
+    ///
+    /// # Errors
+    /// When the system doesn't know.
+    pub fn grpc_address(&self) -> io::Result<SocketAddr> {
+        self.grpc.local_addr()
+    }
+
+    /// Where the HTTP port listens.
+    ///
+    /// # Errors
+    /// When the system doesn't know.
+    pub fn http_address(&self) -> io::Result<SocketAddr> {
+        self.http.local_addr()
+    }
+
+    /// What to print at the start.
+    #[must_use]
+    pub fn greeting(&self) -> Greeting<'_> {
+        Greeting(self)
+    }
+
+    /// Serves until `shutdown` ends, then answers what is under way.
+    ///
+    /// # Errors
+    /// When a worker can't be started.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RunError> {
+        let App { settings, metrics, health, table, reloader, store, grpc, http, loaded: _ } = self;
+        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        let tasks = TaskTracker::new();
+        let workers = settings.runtime.workers.or_else(|| std::thread::available_parallelism().ok());
+        let workers = workers.map_or(1, NonZeroUsize::get);
+
+        let (reached, receivers) = mpsc::channel(workers + 1);
+        let maker = ServiceMaker::new(&settings, table, metrics.clone(), store.clone(), reached);
+        let (others, reporter) = registry::services(settings.grpc.reflection)?;
+        registry::announce(&health, &reporter).await;
+        tasks.spawn(registry::follow(health.clone(), reporter.clone(), end.clone()));
+        tasks.spawn(reloader.run(settings.rules.reload_interval, stop.clone()));
+        tasks.spawn(forget_idle_series(metrics.clone(), stop.clone()));
+        match &store {
+            StoreMaker::Memory(store) => {
+                tasks.spawn(sweep(Arc::clone(store), metrics.clone(), stop.clone()));
+            }
+            StoreMaker::Redis(..) => {
+                tasks.spawn(await_stores(receivers, workers + 1, health.clone(), stop.clone()));
+            }
+        }
+        let web_store = TaskTracker::new();
+        let answer = maker.service(&web_store);
+        let web_state = WebState { answer, health: health.clone(), metrics: metrics.clone() };
+        let web_limits = WebLimits {
+            connections_max: settings.http.connections_max,
+            body_bytes_max: settings.http.request_bytes_max,
+            header_timeout: settings.http.header_timeout,
+            drain_timeout: settings.shutdown.timeout,
+            ..WebLimits::default()
+        };
+        let request_bytes_max = settings.grpc.request_bytes_max;
+        let router = move |background: &TaskTracker| maker.router(&others, request_bytes_max, background);
+        let workers = Workers::start(workers, server_limits(&settings), metrics, &stop, router)?;
+
+        let serving = async {
+            let web = web::serve(http, web_state, web_limits, stop.clone());
+            tokio::join!(workers.accept(grpc, stop.clone()), web);
+        };
+        let stopping = async {
+            shutdown.await;
+            tracing::info!("stopping: health says no from now on");
+            health.shut_down();
+            registry::announce(&health, &reporter).await;
+            sleep(settings.shutdown.delay).await;
+            stop.cancel();
+        };
+        tokio::join!(serving, stopping);
+        if workers.join().await {
+            tracing::info!("stopped: every call was answered");
+        } else {
+            let timeout_ms = settings.shutdown.timeout.as_millis();
+            tracing::warn!(timeout_ms, "stopped: some connections did not end in time and were cut");
+        }
+        end.cancel();
+        tasks.close();
+        tasks.wait().await;
+        Ok(())
+    }
+}
+
+async fn listen(host: &str, port: u16, setting: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind((host, port)).await.map_err(|source| StartError::Port {
+        host: host.to_owned(),
+        port,
+        setting,
+        source,
+    })
+}
+
+fn advice(error: &io::Error, setting: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("; another process has this port: stop it, or set {setting} to another (0 for any free one)")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("; ports below 1024 need a privilege: set {setting} to a higher one")
+        }
+        _ => String::new(),
+    }
+}
+
+fn server_limits(settings: &Settings) -> ServerLimits {
+    let grpc = &settings.grpc;
+    ServerLimits {
+        connections_max: grpc.connections_max,
+        connection: ConnectionLimits {
+            streams_max: grpc.streams_per_connection_max,
+            handshake_timeout: grpc.handshake_timeout,
+            age_max: grpc.connection_age,
+            age_grace: grpc.connection_age_grace,
+            keepalive_interval: grpc.keepalive_interval,
+            keepalive_timeout: grpc.keepalive_timeout,
+        },
+        drain_timeout: settings.shutdown.timeout,
+    }
+}
+
+/// Drops expired counters, a slice at a time.
+async fn sweep(store: Arc<MemoryStore>, metrics: Metrics, stop: CancellationToken) {
+    let mut ticks = interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        store.sweep();
+        let evictions = store.evictions();
+        metrics.totals().memory_keys.set(store.len() as u64);
+        metrics.totals().memory_evictions.set(evictions);
+        if evictions > 0 && !std::mem::replace(&mut told, true) {
+            tracing::warn!("store.memory.keys_max is reached: counters are dropped, the least filled first");
+        }
+    }
+}
+
+/// Forgets metric series named by callers' values that nobody has asked for in a while.
+async fn forget_idle_series(metrics: Metrics, stop: CancellationToken) {
+    let mut ticks = interval(SERIES_IDLE);
+    ticks.tick().await;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => metrics.forget_idle(),
+        }
+    }
+}
+
+/// Reports the store as reached when every core's has been.
+async fn await_stores(
+    mut receivers: mpsc::Receiver<watch::Receiver<bool>>,
+    count: usize,
+    health: Health,
+    stop: CancellationToken,
+) {
+    let all_reached = async {
+        for _ in 0..count {
+            let Some(mut reached) = receivers.recv().await else { return };
+            if reached.wait_for(|reached| *reached).await.is_err() {
+                return;
+            }
+        }
+        health.up(Component::Store);
+    };
+    tokio::select! {
+        () = all_reached => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+// === impl StoreMaker ===
+
+impl StoreMaker {
+    fn new(settings: &Settings) -> StoreMaker {
+        match &settings.store.kind {
+            StoreKind::Memory => {
+                let limits = MemoryLimits { keys_max: settings.store.memory.keys_max };
+                StoreMaker::Memory(Arc::new(MemoryStore::new(SystemClock, limits)))
+            }
+            StoreKind::Redis(redis) => {
+                let timeouts = Timeouts { connect: redis.connect_timeout, response: redis.response_timeout };
+                let batch = BatchOptions { decisions_max: redis.batch_max, calls_in_flight: redis.calls_in_flight };
+                StoreMaker::Redis(Connector::new(server(redis), timeouts), batch)
+            }
+        }
+    }
+}
+
+fn server(redis: &RedisSettings) -> Server {
+    let credentials = redis.url.credentials();
+    Server {
+        address: match redis.url.address() {
+            RedisAddress::Tcp { host, port } => Address::Tcp(host.clone(), *port),
+            RedisAddress::Unix { path } => Address::Unix(path.clone()),
+        },
+        database: redis.url.database(),
+        username: credentials.username.clone(),
+        password: credentials.password.as_ref().map(|password| password.expose().to_owned()),
+        password_file: redis.password_file.clone(),
+    }
+}
+
+// === impl ServiceMaker ===
+
+impl ServiceMaker {
+    fn new(
+        settings: &Settings,
+        table: LimitTable,
+        metrics: Metrics,
+        store: StoreMaker,
+        reached: mpsc::Sender<watch::Receiver<bool>>,
+    ) -> ServiceMaker {
+        let response = &settings.response;
+        let headers = response.headers_enabled.then(|| HeaderNames {
+            limit: response.limit_header.clone(),
+            remaining: response.remaining_header.clone(),
+            reset: response.reset_header.clone(),
+        });
+        let limiter = LimiterOptions {
+            key_prefix: settings.store.key_prefix.as_bytes().into(),
+            modes: ProcessModes { shadow_mode: settings.shadow_mode, quota_mode: settings.quota_mode },
+            near_limit_ratio: settings.near_limit_ratio,
+        };
+        let rls = RlsOptions {
+            decision_time_max: settings.store.deadline,
+            headers,
+            dynamic_metadata: response.dynamic_metadata,
+        };
+        ServiceMaker { table, metrics, store, limiter: Arc::new(limiter), rls: Arc::new(rls), reached }
+    }
+
+    /// A service on the runtime of the caller, whose background work is among `background`.
+    fn service(&self, background: &TaskTracker) -> RlsService<AnyStore> {
+        let store = match &self.store {
+            StoreMaker::Memory(store) => AnyStore::Memory(Arc::clone(store)),
+            StoreMaker::Redis(connector, batch) => {
+                let store = RedisStore::start(connector.clone(), *batch, background);
+                // There is a place for each core; without a listener nobody wants to know.
+                drop(self.reached.try_send(store.reached()));
+                AnyStore::Redis(store)
+            }
+        };
+        let limiter = Limiter::new(self.table.clone(), store, self.metrics.clone(), Arc::clone(&self.limiter));
+        RlsService::new(limiter, self.metrics.clone(), Arc::clone(&self.rls))
+    }
+
+    fn router(&self, others: &SideServices, request_bytes_max: usize, background: &TaskTracker) -> Router<AnyStore> {
+        Router::new(self.service(background), others.clone(), request_bytes_max)
+    }
+}
+
+// === impl Greeting ===
+
+impl fmt::Display for Greeting<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let app = self.0;
+        let address = |address: io::Result<SocketAddr>| address.map_or_else(|_| "?".to_owned(), |a| a.to_string());
+        let Loaded { files, domains, rules, .. } = app.loaded;
+        let paths: Vec<String> = app.settings.rules.paths.iter().map(|path| path.display().to_string()).collect();
+        let store = match &app.store {
+            StoreMaker::Memory(_) => "memory".to_owned(),
+            StoreMaker::Redis(connector, _) => format!("redis at {}", connector.address()),
+        };
+        writeln!(f, "tidegate {}", env!("CARGO_PKG_VERSION"))?;
+        let services = "envoy.service.ratelimit.v3.RateLimitService, health, reflection";
+        writeln!(f, "  grpc   {}  {services}", address(app.grpc_address()))?;
+        writeln!(f, "  http   {}  /json, /healthcheck, /metrics", address(app.http_address()))?;
+        let counts = format!("{}, {}, {}", count(files, "file"), count(domains, "domain"), count(rules, "rule"));
+        writeln!(f, "  rules  {}  {counts}", paths.join(", "))?;
+        writeln!(f, "  store  {store}")?;
+        let http = app.http_address().map_or_else(|_| "?".to_owned(), reachable);
+        let domain = app.table.load().and_then(|table| table.rules.domains().next().map(str::to_owned));
+        let domain = domain.unwrap_or_else(|| "example".to_owned());
+        let entry = r#"{"key":"user","value":"ann"}"#;
+        write!(
+            f,
+            r#"  try    curl -s {http}/json -d '{{"domain":"{domain}","descriptors":[{{"entries":[{entry}]}}]}}'"#
+        )
+    }
+}
+
+/// Where somebody on this machine reaches what listens at `address`.
+fn reachable(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() { format!("localhost:{}", address.port()) } else { address.to_string() }
+}
+
+fn count(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}

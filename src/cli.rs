@@ -1,0 +1,163 @@
+//! The command line: which words mean what, and the exit codes.
+//!
+//! Only definitions: [`parse`] is a function of its arguments, and printing and exiting are `main`'s. What can be set
+//! by file and environment has no flag: three ways to set a port are one too many.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// What the process is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Serve.
+    Serve {
+        /// The operator's settings file, if the command line names one.
+        settings: Option<PathBuf>,
+    },
+    /// Check rule files without serving.
+    Check {
+        /// The operator's settings file, for the defaults that rules inherit.
+        settings: Option<PathBuf>,
+        /// Files, and directories of files; at least one.
+        files: Vec<PathBuf>,
+    },
+}
+
+/// How the process ends: the codes of BSD's `sysexits.h`, which service managers know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// 0: done as asked, a signal to stop included.
+    Success,
+    /// 64: the command line can't be understood.
+    Usage,
+    /// 69: something needed isn't to be had, such as a port that another process holds.
+    Unavailable,
+    /// 71: the operating system refused, such as threads or file descriptors.
+    OperatingSystem,
+    /// 78: settings or rules are wrong. Another start will fail likewise.
+    Configuration,
+}
+
+const CODES: &str = "\
+Exit codes: 0 success; 64 the command line is wrong; 69 something needed is not available (a port is taken); \
+71 the operating system refused; 78 settings or rules are wrong.
+
+Every setting, with its default and its environment variable: config/settings.yaml.";
+
+/// A global rate limit service for Envoy.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, about, after_help = CODES, args_conflicts_with_subcommands = false)]
+struct CommandLine {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    word: Option<Word>,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// Settings file; without it the one that TIDEGATE_SETTINGS names, if any
+    #[arg(long, value_name = "FILE", global = true)]
+    settings: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Word {
+    /// Serve; what `tidegate` alone does
+    Serve,
+    /// Check rule files as a server would and report every mistake
+    Check {
+        /// Rule files, or directories of them
+        #[arg(required = true, value_name = "FILES")]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// Reads the command line; the first argument is the program's own name.
+///
+/// # Errors
+/// What to print and how to exit ([`status_of`]): a mistake, or `--help` or `--version`, which are no command either.
+pub fn parse<A>(arguments: impl IntoIterator<Item = A>) -> Result<Command, clap::Error>
+where
+    A: Into<OsString> + Clone,
+{
+    let CommandLine { common: Common { settings }, word } = CommandLine::try_parse_from(arguments)?;
+    Ok(match word {
+        None | Some(Word::Serve) => Command::Serve { settings },
+        Some(Word::Check { files }) => Command::Check { settings, files },
+    })
+}
+
+/// How to exit after `error` has been printed: help and version, printed to standard output, are successes.
+#[must_use]
+pub fn status_of(error: &clap::Error) -> ExitStatus {
+    if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Success }
+}
+
+// === impl ExitStatus ===
+
+impl ExitStatus {
+    /// The number.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            ExitStatus::Success => 0,
+            ExitStatus::Usage => 64,
+            ExitStatus::Unavailable => 69,
+            ExitStatus::OperatingSystem => 71,
+            ExitStatus::Configuration => 78,
+        }
+    }
+}
+
+impl From<ExitStatus> for std::process::ExitCode {
+    fn from(status: ExitStatus) -> std::process::ExitCode {
+        std::process::ExitCode::from(status.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn command(line: &str) -> Result<Command, ExitStatus> {
+        parse(line.split(' ')).map_err(|error| status_of(&error))
+    }
+
+    #[test]
+    fn the_definitions_hold_together() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn serving_is_what_is_done_without_a_word() {
+        let with = |settings: Option<&str>| Ok(Command::Serve { settings: settings.map(PathBuf::from) });
+        assert_eq!(command("tidegate"), with(None));
+        assert_eq!(command("tidegate serve"), with(None));
+        assert_eq!(command("tidegate --settings a.yaml"), with(Some("a.yaml")));
+        assert_eq!(command("tidegate serve --settings a.yaml"), with(Some("a.yaml")));
+    }
+
+    #[test]
+    fn checking_takes_files_and_settings_in_any_order() {
+        let expected =
+            Ok(Command::Check { settings: Some("s.yaml".into()), files: vec!["a.yaml".into(), "rules".into()] });
+        assert_eq!(command("tidegate check a.yaml rules --settings s.yaml"), expected);
+        assert_eq!(command("tidegate --settings s.yaml check a.yaml rules"), expected);
+    }
+
+    #[test]
+    fn help_and_version_succeed_and_mistakes_are_usage_errors() {
+        for line in ["tidegate --version", "tidegate --help", "tidegate check --help"] {
+            assert_eq!(command(line), Err(ExitStatus::Success), "{line}");
+        }
+        for line in ["tidegate check", "tidegate nonsense", "tidegate --settings", "tidegate --port 1"] {
+            assert_eq!(command(line), Err(ExitStatus::Usage), "{line}");
+        }
+        assert_eq!(ExitStatus::Usage.code(), 64);
+    }
+}

@@ -1,0 +1,229 @@
+//! Counters in this process: the store of a single replica, and what rules fall back to while Redis is away.
+//!
+//! Keys are spread over shards, each a hash table behind its own lock. A decision locks the shards of all its counters
+//! in ascending order, so that it is atomic and two decisions never wait for each other in a circle; then it decides
+//! with [`window::decide`](crate::window::decide()) and puts back what changed. Nothing waits for anything else while it
+//! holds a lock.
+//!
+//! **Small.** A counter is one allocation that holds key and packed state (`shard`), about 100 bytes with its
+//! share of the table when it was hit once. The seed of the hash is drawn at start, so callers can't choose values
+//! that all fall into one bucket.
+//!
+//! **Bounded.** There are at most [`MemoryLimits::keys_max`] counters. When a shard is full, one that is over by now
+//! makes room, else, out of a few looked at at random, the one that is least used up: forgetting it lets the fewest
+//! extra hits pass. That is counted ([`MemoryStore::evictions`]), because from then on limits are no longer strict for
+//! callers who can make up new keys faster than windows pass.
+
+mod shard;
+#[cfg(test)]
+mod tests;
+
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use foldhash::fast::RandomState;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use self::shard::Shard;
+use crate::clock::Clock;
+use crate::counters::{Charges, CounterStore, StoreError, Tallies};
+use crate::window::decide::decide_in_place;
+use crate::window::{Counter, Member};
+
+/// How much a memory store may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryLimits {
+    /// Most counters, at least 1. A counter that was hit once takes about 100 bytes, a full one of the default
+    /// precision about 300, plus what its key is longer than 30 bytes.
+    pub keys_max: usize,
+}
+
+/// Counters in memory.
+#[derive(Debug)]
+pub struct MemoryStore {
+    clock: Box<dyn Clock>,
+    hasher: RandomState,
+    /// A power of two of them.
+    shards: Box<[Mutex<Shard>]>,
+    evictions: AtomicU64,
+    /// Which shard [`MemoryStore::sweep`] looks at next.
+    next_swept: AtomicUsize,
+}
+
+/// Most shards: enough for the threads of a large machine to rarely meet.
+const SHARDS_MAX: usize = 64;
+
+/// Fewest counters of a shard when there are several: with fewer, chance would fill one long before the others.
+const SHARD_KEYS_MIN: usize = 1_024;
+
+// === impl MemoryLimits ===
+
+impl Default for MemoryLimits {
+    /// A million counters: 100 to 300 MB when all are in use.
+    fn default() -> MemoryLimits {
+        MemoryLimits { keys_max: 1_000_000 }
+    }
+}
+
+// === impl MemoryStore ===
+
+impl MemoryStore {
+    /// Counters a [`MemoryStore::sweep`] looks at under one lock: some ten microseconds.
+    pub const SWEEP_SLICE: usize = 512;
+
+    /// An empty store that takes the time from `clock`.
+    #[must_use]
+    pub fn new(clock: impl Clock, limits: MemoryLimits) -> MemoryStore {
+        let keys_max = limits.keys_max.max(1);
+        let shards = (keys_max / SHARD_KEYS_MIN).clamp(1, SHARDS_MAX);
+        let shards = 1 << shards.ilog2();
+        // Rounded down, so that all shards together keep the bound.
+        let shard = || Mutex::new(Shard::new(keys_max / shards));
+        MemoryStore {
+            clock: Box::new(clock),
+            hasher: RandomState::default(),
+            shards: std::iter::repeat_with(shard).take(shards).collect(),
+            evictions: AtomicU64::new(0),
+            next_swept: AtomicUsize::new(0),
+        }
+    }
+
+    /// Decides and charges at the clock's present. [`CounterStore::charge`] is this and never waits or fails.
+    pub fn decide(&self, charges: &Charges) -> Tallies {
+        let asked = Asked::new(charges, &self.hasher);
+        let mut shards = Locked::lock(self, &asked.hashes);
+        // Read under the locks, so that decisions about one counter are dated in the order in which they are made.
+        let now = self.clock.now();
+        let mut counters: SmallVec<[Counter; 2]> = asked
+            .counters
+            .iter()
+            .map(|at| {
+                let member = &charges.members[*at];
+                shards.of(asked.hashes[*at]).get(asked.hashes[*at], member.key.as_bytes(), &member.policy)
+            })
+            .collect();
+        let decided = decide_in_place(&mut counters, &asked.members, charges.charging, now);
+        let mut evictions = 0;
+        for (counter, written) in decided.written.iter().enumerate() {
+            if *written {
+                let at = asked.counters[counter];
+                let (member, hash) = (&charges.members[at], asked.hashes[at]);
+                let key = member.key.as_bytes();
+                evictions += shards.of(hash).put(&self.hasher, hash, key, &counters[counter], &member.policy, now);
+            }
+        }
+        if evictions > 0 {
+            self.evictions.fetch_add(evictions, Ordering::Relaxed);
+        }
+        decided.tallies
+    }
+
+    /// How many counters it holds, those included that are over and not yet swept out.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// Whether it holds no counters.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Counters forgotten before their hits had left, because the store was full.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
+    /// Drops counters whose hits have all left, and returns how many. Called every second it passes over the whole
+    /// store in a minute or less; a shard is locked for [`MemoryStore::SWEEP_SLICE`] counters at a time.
+    ///
+    /// Decisions don't depend on it: an old counter counts for nothing, and one is dropped first when room is needed.
+    pub fn sweep(&self) -> usize {
+        let at_once = self.shards.len().div_ceil(SHARDS_MAX / 4);
+        let first = self.next_swept.fetch_add(at_once, Ordering::Relaxed);
+        let mut dropped = 0;
+        for shard in (0..at_once).map(|more| &self.shards[first.wrapping_add(more) % self.shards.len()]) {
+            let mut from = Some(0);
+            while let Some(bucket) = from {
+                let now = self.clock.now();
+                let (next, count) = lock(shard).sweep(bucket, MemoryStore::SWEEP_SLICE, now);
+                (from, dropped) = (next, dropped + count);
+            }
+        }
+        dropped
+    }
+
+    fn shard_of(&self, hash: u64) -> usize {
+        // The table takes its place from the low bits and its tag from the highest seven: these are between.
+        (hash >> 40) as usize & (self.shards.len() - 1)
+    }
+}
+
+impl CounterStore for MemoryStore {
+    async fn charge(&self, charges: Charges, _deadline: Instant) -> Result<Tallies, StoreError> {
+        Ok(self.decide(&charges))
+    }
+}
+
+/// A decision's members by counter: equal keys are one.
+struct Asked {
+    /// Per member.
+    hashes: SmallVec<[u64; 4]>,
+    /// Per counter, a member that charges it.
+    counters: SmallVec<[usize; 4]>,
+    members: SmallVec<[Member; 4]>,
+}
+
+/// The shards of one decision, locked.
+struct Locked<'a> {
+    store: &'a MemoryStore,
+    /// Ascending.
+    guards: SmallVec<[(usize, MutexGuard<'a, Shard>); 4]>,
+}
+
+// === impl Asked ===
+
+impl Asked {
+    fn new(charges: &Charges, hasher: &RandomState) -> Asked {
+        let mut asked = Asked { hashes: SmallVec::new(), counters: SmallVec::new(), members: SmallVec::new() };
+        for (at, charge) in charges.members.iter().enumerate() {
+            let hash = hasher.hash_one(charge.key.as_bytes());
+            // A decision has a handful of members; comparing hashes keeps even hundreds cheap.
+            let is_it = |other: &usize| asked.hashes[*other] == hash && charges.members[*other].key == charge.key;
+            let counter = asked.counters.iter().position(is_it).unwrap_or(asked.counters.len());
+            if counter == asked.counters.len() {
+                asked.counters.push(at);
+            }
+            asked.hashes.push(hash);
+            let (policy, hits, enforcement) = (charge.policy, charge.hits, charge.enforcement);
+            asked.members.push(Member { counter, policy, hits, enforcement });
+        }
+        asked
+    }
+}
+
+// === impl Locked ===
+
+impl<'a> Locked<'a> {
+    fn lock(store: &'a MemoryStore, hashes: &[u64]) -> Locked<'a> {
+        let mut shards: SmallVec<[usize; 4]> = hashes.iter().map(|hash| store.shard_of(*hash)).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        Locked { store, guards: shards.into_iter().map(|shard| (shard, lock(&store.shards[shard]))).collect() }
+    }
+
+    fn of(&mut self, hash: u64) -> &mut Shard {
+        let shard = self.store.shard_of(hash);
+        let at = self.guards.binary_search_by_key(&shard, |(shard, _)| *shard);
+        &mut self.guards[at.expect("the shards of all members were locked")].1
+    }
+}
+
+/// A shard is never left half changed, so one that a panicking thread held is as good as any.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}

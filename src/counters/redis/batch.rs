@@ -1,0 +1,311 @@
+//! Combines decisions into calls.
+//!
+//! 1. The decision that finds the queue empty wakes the batcher. It yields once to the runtime, so that everything
+//!    that is already readable on the sockets joins, and sends one call.
+//! 2. While calls are under way the queue fills; the next call leaves when one of `calls_in_flight` places is free.
+//!    Batches thus grow with load and no timer is needed.
+//! 3. One alarm per core, set to the earliest deadline, answers those whose time is over: in the queue they are never
+//!    sent, under way their reply is dropped when it comes. One member's deadline cancels nobody else's call.
+//! 4. A broken connection is made anew with growing pauses. The calls that were under way fail and are not repeated;
+//!    those that wait stay for the first new attempt, and are told when it fails.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use super::link::{Connector, ConnectorError, load_script, send};
+use super::queue::{Pending, Queue};
+use super::script::{Batch, sha1};
+use super::{BatchOptions, FAR};
+use crate::counters::StoreError;
+
+/// The task that sends one core's calls.
+pub(super) struct Batcher {
+    queue: Weak<Queue>,
+    signal: Arc<Notify>,
+    connector: Connector,
+    options: BatchOptions,
+    reached: watch::Sender<bool>,
+    link: Link,
+    calls: FuturesUnordered<BoxFuture<'static, Called>>,
+    flights: Vec<Option<Flight>>,
+}
+
+enum Link {
+    Up {
+        connection: MultiplexedConnection,
+        generation: u64,
+    },
+    Connecting {
+        attempt: BoxFuture<'static, Result<MultiplexedConnection, ConnectorError>>,
+        failures: u32,
+        generation: u64,
+    },
+}
+
+/// The decisions of one call under way.
+struct Flight {
+    batch: Batch,
+    members: Vec<Option<Pending>>,
+    earliest: Instant,
+}
+
+/// A call that has ended.
+struct Called {
+    flight: usize,
+    generation: u64,
+    result: Result<Value, RedisError>,
+}
+
+/// Shortest and longest pause between two attempts to connect.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+// === impl Batcher ===
+
+impl Batcher {
+    pub(super) fn new(
+        queue: Weak<Queue>,
+        signal: Arc<Notify>,
+        connector: Connector,
+        options: BatchOptions,
+        reached: watch::Sender<bool>,
+    ) -> Batcher {
+        let link = Link::Connecting { attempt: attempt(&connector, Duration::ZERO), failures: 0, generation: 0 };
+        let flights = (0..options.calls_in_flight.max(1)).map(|_| None).collect();
+        Batcher { queue, signal, connector, options, reached, link, calls: FuturesUnordered::new(), flights }
+    }
+
+    /// Runs until the last store is gone and the last call is back.
+    pub(super) async fn run(mut self) {
+        let mut alarm = std::pin::pin!(sleep(FAR));
+        let signal = Arc::clone(&self.signal);
+        loop {
+            tokio::select! {
+                Some(called) = self.calls.next(), if !self.calls.is_empty() => self.finish(called),
+                connected = self.link.connected() => self.connected(connected),
+                () = signal.notified() => tokio::task::yield_now().await,
+                () = alarm.as_mut() => alarm.as_mut().reset(self.expire()),
+            }
+            let Some(queue) = self.queue.upgrade() else {
+                if self.calls.is_empty() {
+                    return;
+                }
+                continue;
+            };
+            self.send(&queue);
+            self.arm(&queue, alarm.as_mut());
+        }
+    }
+
+    /// Sends as many calls as there are places and decisions for.
+    fn send(&mut self, queue: &Queue) {
+        while let Some(place) = self.flights.iter().position(Option::is_none) {
+            let Link::Up { connection, generation } = &self.link else { return };
+            if queue.is_empty() {
+                return;
+            }
+            let Some(flight) = Flight::fill(queue, self.options.decisions_max) else { return };
+            let call = call(connection.clone(), command(&flight.batch));
+            let generation = *generation;
+            self.calls.push(Box::pin(async move { Called { flight: place, generation, result: call.await } }));
+            self.flights[place] = Some(flight);
+        }
+    }
+
+    /// Hands the answers of a call to its members.
+    fn finish(&mut self, called: Called) {
+        let Some(flight) = self.flights[called.flight].take() else { return };
+        let reply = match called.result {
+            Ok(Value::BulkString(reply)) => reply,
+            Ok(other) => {
+                let reason = format!("it answered {other:?} to a batch");
+                return flight.fail(&StoreError::Refused { reason: reason.chars().take(200).collect() });
+            }
+            Err(error) => {
+                flight.fail(&store_error(&error));
+                return self.note_error(&error, called.generation);
+            }
+        };
+        flight.answer(&reply);
+    }
+
+    /// Gives a connection up when its error says that it won't work again.
+    fn note_error(&mut self, error: &RedisError, called_on: u64) {
+        match &self.link {
+            // Replies of a connection that was given up already say nothing about its successor.
+            Link::Up { generation, .. } if *generation == called_on && is_broken(error) => {
+                tracing::warn!(address = self.connector.address(), %error, "the connection to Redis broke");
+                let attempt = attempt(&self.connector, Duration::ZERO);
+                self.link = Link::Connecting { attempt, failures: 0, generation: called_on + 1 };
+            }
+            Link::Up { .. } | Link::Connecting { .. } => {}
+        }
+    }
+
+    fn connected(&mut self, result: Result<MultiplexedConnection, ConnectorError>) {
+        let Link::Connecting { failures, generation, .. } = self.link else { return };
+        match result {
+            Ok(connection) => {
+                tracing::info!(address = self.connector.address(), "connected to Redis");
+                self.link = Link::Up { connection, generation };
+                self.reached.send_replace(true);
+                if let Some(queue) = self.queue.upgrade() {
+                    queue.up();
+                }
+            }
+            Err(error) => {
+                let pause = pause(failures);
+                // A server that stays away is mentioned ever more seldom.
+                if (failures + 1).is_power_of_two() {
+                    let attempts = failures + 1;
+                    tracing::warn!(%error, attempts, "Redis cannot be reached, trying again");
+                }
+                if let Some(queue) = self.queue.upgrade() {
+                    queue.down(&StoreError::Unreachable { reason: error.to_string() });
+                }
+                let attempt = attempt(&self.connector, pause);
+                self.link = Link::Connecting { attempt, failures: failures.saturating_add(1), generation };
+            }
+        }
+    }
+
+    /// Answers all whose time is over; says when to look again.
+    fn expire(&mut self) -> Instant {
+        let now = Instant::now();
+        let flying = self.flights.iter_mut().flatten().filter_map(|flight| flight.expire(now)).min();
+        let waiting = self.queue.upgrade().and_then(|queue| queue.expire(now));
+        flying.into_iter().chain(waiting).min().unwrap_or(now + FAR)
+    }
+
+    /// Sets the alarm forward if somebody's time is over before it.
+    fn arm(&self, queue: &Queue, alarm: std::pin::Pin<&mut Sleep>) {
+        let flying = self.flights.iter().flatten().map(|flight| flight.earliest).min();
+        if let Some(earliest) = flying.into_iter().chain(queue.earliest()).min()
+            && earliest < alarm.deadline()
+        {
+            alarm.reset(earliest);
+        }
+    }
+}
+
+// === impl Link ===
+
+impl Link {
+    /// Waits for an attempt to end; for ever where none is under way.
+    async fn connected(&mut self) -> Result<MultiplexedConnection, ConnectorError> {
+        match self {
+            Link::Connecting { attempt, .. } => attempt.await,
+            Link::Up { .. } => std::future::pending().await,
+        }
+    }
+}
+
+fn attempt(
+    connector: &Connector,
+    pause: Duration,
+) -> BoxFuture<'static, Result<MultiplexedConnection, ConnectorError>> {
+    let connector = connector.clone();
+    let at = Instant::now() + pause;
+    Box::pin(async move {
+        sleep_until(at).await;
+        connector.connect().await
+    })
+}
+
+fn pause(failures: u32) -> Duration {
+    PAUSE_MIN.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX)
+}
+
+fn command(batch: &Batch) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(sha1()).arg(batch.keys().len());
+    for key in batch.keys() {
+        command.arg(key);
+    }
+    for argument in batch.arguments() {
+        command.arg(argument);
+    }
+    command
+}
+
+async fn call(mut connection: MultiplexedConnection, command: Cmd) -> Result<Value, RedisError> {
+    match send(&mut connection, &command).await {
+        // Redis was restarted or its scripts were flushed. The call had no effect, so it may be made again.
+        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+            load_script(&mut connection).await?;
+            send(&mut connection, &command).await
+        }
+        result => result,
+    }
+}
+
+/// Whether a connection is of no more use: it broke, it is silent, or its server has become a replica.
+fn is_broken(error: &RedisError) -> bool {
+    error.is_unrecoverable_error()
+        || error.is_timeout()
+        || error.is_io_error()
+        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+}
+
+fn store_error(error: &RedisError) -> StoreError {
+    let reason = error.to_string();
+    if is_broken(error) { StoreError::Unreachable { reason } } else { StoreError::Refused { reason } }
+}
+
+// === impl Flight ===
+
+impl Flight {
+    /// The decisions from the front of the queue that fit into one call; `None` if there are none left.
+    fn fill(queue: &Queue, decisions_max: usize) -> Option<Flight> {
+        let now = Instant::now();
+        let mut flight = Flight { batch: Batch::new(), members: Vec::new(), earliest: now + FAR };
+        let Flight { batch, members, earliest } = &mut flight;
+        let mut count = 0;
+        let fits = |pending: &Pending| {
+            let fits = count < decisions_max && batch.try_push(&pending.charges);
+            count += usize::from(fits);
+            fits
+        };
+        queue.take(now, fits, |pending| {
+            *earliest = pending.deadline.min(*earliest);
+            members.push(Some(pending));
+        });
+        (!flight.members.is_empty()).then_some(flight)
+    }
+
+    fn answer(mut self, reply: &[u8]) {
+        match self.batch.decode(reply) {
+            Ok(answers) => {
+                debug_assert_eq!(answers.len(), self.members.len(), "one answer for each decision");
+                for (member, answer) in self.members.iter_mut().zip(answers) {
+                    if let Some(member) = member.take() {
+                        member.answer(answer);
+                    }
+                }
+            }
+            Err(error) => self.fail(&StoreError::Refused { reason: error.to_string() }),
+        }
+    }
+
+    fn fail(mut self, error: &StoreError) {
+        self.members.iter_mut().filter_map(Option::take).for_each(|member| member.answer(Err(error.clone())));
+    }
+
+    /// Answers the members whose time is over; says when the next one's will be.
+    fn expire(&mut self, now: Instant) -> Option<Instant> {
+        let late =
+            self.members.iter_mut().filter(|member| member.as_ref().is_some_and(|member| member.deadline <= now));
+        late.filter_map(Option::take).for_each(|member| member.expire(now));
+        let next = self.members.iter().flatten().map(|member| member.deadline).min();
+        self.earliest = next.unwrap_or(now + FAR);
+        next
+    }
+}

@@ -1,0 +1,472 @@
+-- Many decisions over many counters in one call: read all, decide in order, write what changed, answer in one string.
+--
+-- It says in Lua what src/window says in Rust: that is the place to read why the arithmetic is as it is, and a test
+-- holds the two equal, answer by answer and byte by byte. What is said here is why the script is written as it is.
+--
+-- CALL
+--   EVALSHA <sha> <n> <key 1> ... <key n> <policies> <charges> [<instant>]
+--
+--   keys      1 to 512, distinct, all on one node.
+--   policies  17 bytes each, first one per key in the order of the keys, then those by which a decision charges a key
+--             a second time in another way; behind them 2 bytes for each of the latter: the number of its key.
+--
+--             bytes   sliding window (kind 1 to 4)   fixed window (kind 5)   token bucket (kind 6)
+--             1       kind: the pair format          kind                    kind
+--             4       limit                          limit                   units that drain in 1 us
+--             6       window, ms                     window, ms              units that a hit costs
+--             6       tick, ms                       0                       burst
+--
+--   charges   9 bytes each, at most 1024, decision after decision: 2 number of the policy, 1 flags, 6 hits.
+--             flags = enforcement (0 enforced, 1 quota, 2 shadow) + 4 hits are given back
+--                     + 8 every counter on its own (else all or nothing) + 16 last of its decision
+--   instant   microseconds since the epoch instead of TIME. For tests: keys then live an hour longer, because Redis's
+--             own time does not follow.
+--
+-- ANSWER, 13 bytes for each charge: 7 used * 16 + flags, 6 milliseconds until reset.
+--   flags = verdict (0 within, 1 over, 2 never) + 4 charged, or for all charges of a decision that was not made
+--           8 a key holds something that is no string, 9 a key holds a string that no counter of that kind has
+--
+-- VALUES, all numbers lowest byte first
+--   sliding window   4 sum | 6 newest tick | 4 its hits | 4 tick length, ms | 1 pair format |
+--                    then the older pairs, oldest first: 1 or 3 tick modulo 2^8 or 2^24, 2 or 4 hits
+--   fixed window     6 number of the window | 6 hits
+--   token bucket     7 instant, us | 7 debt | 6 units per hit | 6 instant until which the key is kept, ms
+--
+-- WHAT IT COSTS
+--   Redis's Lua interns every string and reads all of its bytes for that, so calls are cheap and bytes are not:
+--   arguments and answer are one packed string each, read and written by one struct call. A sliding window whose newest
+--   tick grows writes 14 bytes in place of the log (SETRANGE). Expiry costs as much as the rest of a write: it is set
+--   when a log begins a new window's length of time, far enough ahead for all hits of that length, and kept
+--   otherwise (KEEPTTL). Let h be the instant at which it was set to h + 2 windows + 2 ticks: a hit of the same
+--   length comes before h + window + tick and has left by h + 2 windows + 2 ticks. No key vanishes before its last hit.
+--   A number given to redis.call is turned into text the slow way; so are texts given instead.
+--
+-- WHAT MAY BE UNDER A KEY
+--   MGET says nil for a key that holds a list, as if there were none, and SET would replace it: so, if any key seems
+--   missing, one EXISTS asks. A string that can't be a counter of the kind is left alone as well. Decisions that
+--   charge such a key are not made and say so; the others of the call go on. Treating it as empty could admit
+--   more than the limit, and for ever so if it came back.
+--
+-- ORDER OF WORK
+--   All writes come after all decisions, and nothing between them can fail: a call has its whole effect or none.
+
+local call, unpack_from, pack = redis.call, struct.unpack, struct.pack
+local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
+local cut, times, text = string.sub, string.rep, string.format
+
+-- The four pair formats of a log: how a pair is packed, its length, and how many different offsets it can say.
+local PAIR = {'<I1I2', '<I1I4', '<I3I2', '<I3I4'}
+local PAIR_BYTES = {3, 5, 5, 7}
+local OFFSETS = {256, 256, 16777216, 16777216}
+local FIXED_WINDOW, TOKEN_BUCKET = 5, 6
+
+local HEADER = '<I4I6I4I4I1'
+local FIRST_PAIR = 20                -- where it begins, counted from 1
+local LOG_BYTES_MAX = 8192           -- no log of ours is longer: bounds the work on a foreign value
+local HITS_MAX = 281474976710655     -- 2^48 - 1
+local EXACT_MAX = 9007199254740991   -- 2^53 - 1
+local INSTANT_MAX_MS = 9007199254740 -- 2^53 us
+local WRONG_TYPE, UNREADABLE = 8, 9
+
+local now_us
+if ARGV[3] then
+  now_us = tonumber(ARGV[3])
+else
+  local time = call('TIME')
+  now_us = time[1] * 1000000 + time[2]
+end
+local now_ms = floor(now_us / 1000)
+local longer_ms = ARGV[3] and 3600000 or 0
+
+local keys = #KEYS
+local policies = (#ARGV[1] + 2 * keys) / 19
+local policy = {unpack_from('<' .. times('I1I4I6I6', policies) .. times('I2', policies - keys), ARGV[1])}
+local values = call('MGET', unpack(KEYS))
+
+-- One counter is spread over these tables. The last column is the token bucket's use of a field.
+local sum = {}           -- hits in the log | hits in the window                          | debt in units
+local newest = {}        -- newest tick in the value, -1 if none | number of the window   | instant of the debt, us
+local newest_hits = {}   -- hits of that tick                                             | units per hit
+local current = {}       -- tick of this call's hits
+local added = {}         -- hits of this call, if its tick is a newer one
+local first, past = {}, {} -- where the older pairs begin, and where they have ended
+local oldest = {}        -- tick of the first of them
+local format = {}        -- how they are packed
+local renewed = {}       -- whether the value must be written whole and its expiry set | the same
+local keep_until = {}    --                                                               | as stored, ms
+local rate = {}          --                                                               | policy of the last charge
+local fault = {}         -- why the counter can't be used
+local changed = {}       -- whether it must be written
+
+-- Packs the pairs of a log anew after its rule's tick or pair format changed; see `Log::rewritten`.
+local function rewritten(value, tick_at, hits_at, its_tick, its_format, tick, its_new_format, edge)
+  local bytes, offsets, new_offsets = PAIR_BYTES[its_format], OFFSETS[its_format], OFFSETS[its_new_format]
+  local latest = min(floor(((tick_at + 1) * its_tick - 1) / tick), max(floor(now_ms / tick), floor(tick_at * its_tick / tick)))
+  local pairs_packed, held, last_at, last_hits = {}, 0, nil, 0
+  for from = FIRST_PAIR, #value + 1, bytes do
+    local at, hits = tick_at, hits_at
+    if from <= #value then
+      local offset
+      offset, hits = unpack_from(PAIR[its_format], value, from)
+      at = tick_at - (tick_at - offset) % offsets
+    end
+    at = max(min(floor(((at + 1) * its_tick - 1) / tick), latest), latest + 1 - new_offsets)
+    if at >= edge then
+      held = held + hits
+      if at == last_at then
+        last_hits = last_hits + hits
+      else
+        if last_at then
+          pairs_packed[#pairs_packed + 1] = pack(PAIR[its_new_format], last_at % new_offsets, last_hits)
+        end
+        last_at, last_hits = at, hits
+      end
+    end
+  end
+  return times('-', FIRST_PAIR - 1) .. table.concat(pairs_packed), held, latest, last_hits
+end
+
+-- A bucket's debt in units of another rate; see `converted` in src/window/bucket.rs.
+local function converted(units, from, to)
+  if units == 0 then return 0 end
+  local whole, rest, begun = floor(units / from), units % from, 0
+  if rest > 0 then begun = min(to, floor(rest / from * to) + 4) end
+  return min(whole * to + begun, EXACT_MAX)
+end
+
+-- READ: every counter is settled for this instant.
+
+local missing
+for i = 1, keys do
+  local kind, value = policy[4 * i - 3], values[i]
+  if not value then
+    if not missing then missing = {} end
+    missing[#missing + 1] = KEYS[i]
+  end
+  if kind < FIXED_WINDOW then
+    local window, tick = policy[4 * i - 1], policy[4 * i]
+    sum[i], newest[i], newest_hits[i], added[i], format[i] = 0, -1, 0, 0, kind
+    first[i], past[i], current[i] = FIRST_PAIR, FIRST_PAIR, floor(now_ms / tick)
+    if value then
+      local length = #value
+      local held, tick_at, hits_at, its_tick, its_format, bytes = 0, 0, 0, 0, 0, nil
+      if length >= FIRST_PAIR - 1 and length <= LOG_BYTES_MAX then
+        held, tick_at, hits_at, its_tick, its_format = unpack_from(HEADER, value)
+        bytes = PAIR_BYTES[its_format]
+      end
+      if not bytes or its_tick == 0 or hits_at == 0 or hits_at > held or (length + 1 - FIRST_PAIR) % bytes ~= 0
+        or tick_at * its_tick > INSTANT_MAX_MS then
+        fault[i] = UNREADABLE
+      elseif tick_at >= floor((now_ms - window) / its_tick) then
+        local edge = floor((now_ms - window) / tick)
+        -- Hits are never narrowed: the even formats have the wide ones.
+        if its_format % 2 == 0 and kind % 2 == 1 then kind = kind + 1 end
+        if its_tick ~= tick or its_format ~= kind then
+          value, held, tick_at, hits_at = rewritten(value, tick_at, hits_at, its_tick, its_format, tick, kind, edge)
+          values[i], length, renewed[i] = value, #value, true
+        end
+        local packed, from, offsets = PAIR[kind], FIRST_PAIR, OFFSETS[kind]
+        bytes = PAIR_BYTES[kind]
+        while from <= length do
+          local offset, hits = unpack_from(packed, value, from)
+          local at = tick_at - (tick_at - offset) % offsets
+          if at >= edge then
+            oldest[i] = at
+            break
+          end
+          held = held - hits
+          from = from + bytes
+        end
+        sum[i], newest[i], newest_hits[i], format[i], first[i], past[i] = held, tick_at, hits_at, kind, from, length + 1
+        if held < hits_at then fault[i] = UNREADABLE end
+        -- A clock that was set back adds to the newest tick.
+        if current[i] < tick_at then current[i] = tick_at end
+      end
+    end
+  elseif kind == FIXED_WINDOW then
+    sum[i], newest[i], renewed[i] = 0, floor(now_ms / policy[4 * i - 1]), true
+    if value then
+      if #value ~= 12 then
+        fault[i] = UNREADABLE
+      else
+        local number, hits = unpack_from('<I6I6', value)
+        if (number + 1) * policy[4 * i - 1] > 2 * INSTANT_MAX_MS then
+          fault[i] = UNREADABLE
+        elseif number >= newest[i] then
+          sum[i], newest[i], renewed[i] = hits, number, false
+        end
+      end
+    end
+  else
+    local drain, cost = policy[4 * i - 2], policy[4 * i - 1]
+    sum[i], newest[i], newest_hits[i], keep_until[i], renewed[i] = 0, now_us, cost, 0, true
+    if value then
+      local at, units, its_cost, keep = 0, 0, 0, 0
+      if #value == 26 then at, units, its_cost, keep = unpack_from('<I7I7I6I6', value) end
+      if its_cost == 0 or at > EXACT_MAX or units > EXACT_MAX or keep > 6 * INSTANT_MAX_MS then
+        fault[i] = UNREADABLE
+      else
+        keep_until[i] = keep
+        renewed[i] = its_cost ~= cost
+        if renewed[i] then units = converted(units, its_cost, cost) end
+        if now_us > at then units = units - (now_us - at) * drain end
+        if units > 0 then
+          sum[i], newest[i] = units, max(at, now_us)
+        end
+      end
+    end
+  end
+end
+
+if missing and call('EXISTS', unpack(missing)) > 0 then
+  for i = 1, keys do
+    if not values[i] and call('EXISTS', KEYS[i]) > 0 then fault[i] = WRONG_TYPE end
+  end
+end
+
+-- DECIDE
+
+-- Milliseconds until hits of that tick have left counter i.
+local function left_after(i, tick)
+  return max((tick + 1) * policy[4 * i] + policy[4 * i - 1] - now_ms, 0)
+end
+
+-- Milliseconds until so many units have drained from bucket i at the rate of policy p.
+local function drained_after(i, p, units)
+  local drain = policy[4 * p - 2]
+  if units == 0 then return 0 end
+  if drain == 0 then return ceil(policy[4 * p - 1] / 1000) end
+  return ceil((newest[i] - now_us + ceil(units / drain)) / 1000)
+end
+
+-- Milliseconds until so many of the hits in log i have left.
+local function hits_left_after(i, hits)
+  local value, from, packed = values[i], first[i], PAIR[format[i]]
+  while from < past[i] do
+    local offset, pair_hits = unpack_from(packed, value, from)
+    hits = hits - pair_hits
+    if hits <= 0 then return left_after(i, newest[i] - (newest[i] - offset) % OFFSETS[format[i]]) end
+    from = from + PAIR_BYTES[format[i]]
+  end
+  if hits <= newest_hits[i] then return left_after(i, newest[i]) end
+  return left_after(i, current[i])
+end
+
+-- What counter i holds, in hits, and the milliseconds until it holds fewer.
+local function standing(i, p)
+  local kind, held = policy[4 * p - 3], sum[i]
+  if kind < FIXED_WINDOW then
+    if held == 0 then return 0, 0 end
+    if first[i] < past[i] then return held, left_after(i, oldest[i]) end
+    if newest_hits[i] > 0 then return held, left_after(i, newest[i]) end
+    return held, left_after(i, current[i])
+  elseif kind == FIXED_WINDOW then
+    return held, (newest[i] + 1) * policy[4 * p - 1] - now_ms
+  end
+  if held == 0 then return 0, 0 end
+  local tokens = ceil(held / newest_hits[i])
+  return tokens, drained_after(i, p, held - (tokens - 1) * newest_hits[i])
+end
+
+-- The same after a charge that was over: until it fits, or until the counter is empty if it never will.
+local function standing_over(i, p, hits, never)
+  local kind, held = policy[4 * p - 3], sum[i]
+  if kind < FIXED_WINDOW then
+    if never then
+      if held == 0 then return 0, 0 end
+      if added[i] > 0 then return held, left_after(i, current[i]) end
+      return held, left_after(i, newest[i])
+    end
+    return held, hits_left_after(i, held + hits - policy[4 * p - 2])
+  elseif kind == FIXED_WINDOW then
+    return held, (newest[i] + 1) * policy[4 * p - 1] - now_ms
+  end
+  local cost, units = newest_hits[i], held
+  if not never then units = held + hits * cost - policy[4 * p] * cost end
+  return ceil(held / cost), drained_after(i, p, units)
+end
+
+-- Takes back the newest hits of log i, at most as many as it holds.
+local function take_newest(i, hits)
+  sum[i] = sum[i] - hits
+  if sum[i] == 0 then
+    newest[i], newest_hits[i], added[i], past[i] = -1, 0, 0, first[i]
+    current[i] = floor(now_ms / policy[4 * i])
+    return
+  end
+  local from_added = min(hits, added[i])
+  added[i], hits = added[i] - from_added, hits - from_added
+  while hits > 0 and hits >= newest_hits[i] and past[i] > first[i] do
+    hits = hits - newest_hits[i]
+    past[i] = past[i] - PAIR_BYTES[format[i]]
+    local offset, pair_hits = unpack_from(PAIR[format[i]], values[i], past[i])
+    newest[i], newest_hits[i] = newest[i] - (newest[i] - offset) % OFFSETS[format[i]], pair_hits
+    current[i] = max(floor(now_ms / policy[4 * i]), newest[i])
+  end
+  newest_hits[i] = newest_hits[i] - hits
+end
+
+local charges = #ARGV[2] / 9
+local charge = {unpack_from('<' .. times('I2I1I6', charges), ARGV[2])}
+local answer = {}                         -- two numbers per charge
+local undo, undo_size = {}, 0             -- what a decision of several charges has to put back, eight values each
+local begun, refused, quotas, quotas_over, broken = 1, false, 0, 0, nil
+for c = 1, charges do
+  local p, flags, hits = charge[3 * c - 2], charge[3 * c - 1], charge[3 * c]
+  local last, each, gives = flags >= 16, false, false
+  if last then flags = flags - 16 end
+  if flags >= 8 then flags, each = flags - 8, true end
+  if flags >= 4 then flags, gives = flags - 4, true end
+  local i = p
+  if p > keys then i = policy[4 * policies + p - keys] end
+  local kind, held = policy[4 * p - 3], sum[i]
+
+  if not last or begun < c then
+    undo[undo_size + 1], undo[undo_size + 2], undo[undo_size + 3], undo[undo_size + 4] = i, held, newest[i], newest_hits[i]
+    undo[undo_size + 5], undo[undo_size + 6] = added[i] or false, past[i] or false
+    undo[undo_size + 7], undo[undo_size + 8] = current[i] or false, changed[i] or false
+    undo_size = undo_size + 8
+  end
+
+  local verdict, charged = 0, 0
+  if fault[i] then
+    broken = broken or fault[i]
+  elseif kind == TOKEN_BUCKET then
+    local cost = policy[4 * p - 1]
+    if newest_hits[i] ~= cost then
+      held = converted(held, newest_hits[i], cost)
+      newest_hits[i], renewed[i] = cost, true
+    end
+    if gives then
+      if hits > 0 and held > 0 then held, charged = max(held - hits * cost, 0), 4 end
+      if held == 0 then newest[i] = now_us end
+    elseif hits > policy[4 * p] then
+      verdict = 2
+    elseif held + hits * cost > policy[4 * p] * cost then
+      verdict = 1
+    elseif hits > 0 then
+      held, charged = held + hits * cost, 4
+    end
+    sum[i], rate[i] = held, p
+  elseif gives then
+    if hits > 0 and held > 0 then
+      charged = 4
+      if kind < FIXED_WINDOW then
+        take_newest(i, min(hits, held))
+      else
+        sum[i] = max(held - hits, 0)
+        -- An empty counter begins anew, also if the clock has gone back meanwhile.
+        if sum[i] == 0 then newest[i], renewed[i] = floor(now_ms / policy[4 * i - 1]), true end
+      end
+    end
+  elseif held + hits > policy[4 * p - 2] then
+    verdict = hits > policy[4 * p - 2] and 2 or 1
+  elseif hits > 0 then
+    charged, sum[i] = 4, held + hits
+    if kind < FIXED_WINDOW then
+      if current[i] == newest[i] then newest_hits[i] = newest_hits[i] + hits else added[i] = added[i] + hits end
+    end
+  end
+  local used, reset = 0, 0
+  if fault[i] then
+    verdict = 0
+  elseif verdict == 0 then
+    used, reset = standing(i, p)
+  else
+    used, reset = standing_over(i, p, hits, verdict == 2)
+    -- The reference's way: a fixed window that is charged on its own grows even when it is over.
+    if kind == FIXED_WINDOW and each and hits > 0 then
+      charged, used = 4, min(held + hits, HITS_MAX)
+      sum[i] = used
+    end
+    if flags == 0 then refused = true end
+  end
+  if flags == 1 then
+    quotas = quotas + 1
+    if verdict > 0 then quotas_over = quotas_over + 1 end
+  end
+  if charged > 0 then changed[i] = true end
+  answer[2 * c - 1], answer[2 * c] = used * 16 + verdict + charged, reset
+
+  if last then
+    if quotas > 0 and quotas == quotas_over then refused = true end
+    -- One charge alone that was over has changed nothing and has its answer already.
+    if broken or (refused and not each and begun < c) then
+      while undo_size > 0 do
+        undo_size = undo_size - 8
+        i = undo[undo_size + 1]
+        sum[i], newest[i], newest_hits[i] = undo[undo_size + 2], undo[undo_size + 3], undo[undo_size + 4]
+        added[i], past[i] = undo[undo_size + 5], undo[undo_size + 6]
+        current[i], changed[i] = undo[undo_size + 7], undo[undo_size + 8]
+      end
+      for d = begun, c do
+        local member = charge[3 * d - 2]
+        if member > keys then member = policy[4 * policies + member - keys] end
+        if broken then
+          answer[2 * d - 1], answer[2 * d] = broken, 0
+        else
+          verdict = answer[2 * d - 1] % 4
+          used, reset = standing(member, member)
+          answer[2 * d - 1] = used * 16 + verdict
+          if verdict == 0 then answer[2 * d] = reset end
+        end
+      end
+    end
+    begun, refused, quotas, quotas_over, broken, undo_size = c + 1, false, 0, 0, nil, 0
+  end
+end
+
+-- WRITE
+
+for i = 1, keys do
+  if changed[i] then
+    local key, kind, held = KEYS[i], policy[4 * i - 3], sum[i]
+    if held == 0 then
+      call('DEL', key)
+    elseif kind < FIXED_WINDOW then
+      local window, tick, value, at, hits = policy[4 * i - 1], policy[4 * i], values[i], newest[i], added[i]
+      local older, expires = '', renewed[i]
+      if hits == 0 and not expires and first[i] == FIRST_PAIR and past[i] == #value + 1 then
+        call('SETRANGE', key, '0', pack('<I4I6I4', held, at, newest_hits[i]))
+      else
+        if first[i] < past[i] then older = cut(value, first[i], past[i] - 1) end
+        if hits == 0 then
+          hits = newest_hits[i]
+        elseif newest_hits[i] == 0 then
+          at, expires, format[i] = current[i], true, kind
+        else
+          older = older .. pack(PAIR[format[i]], at % OFFSETS[format[i]], newest_hits[i])
+          expires = expires or floor(current[i] * tick / window) ~= floor(at * tick / window)
+          at = current[i]
+        end
+        value = pack(HEADER, held, at, hits, tick, format[i]) .. older
+        if expires then
+          local ahead = max(at * tick - now_ms, 0)
+          call('SET', key, value, 'PX', text('%.0f', 2 * window + 2 * tick + ahead + longer_ms))
+        else
+          call('SET', key, value, 'KEEPTTL')
+        end
+      end
+    elseif kind == FIXED_WINDOW then
+      if renewed[i] then
+        local left = (newest[i] + 1) * policy[4 * i - 1] - now_ms
+        call('SET', key, pack('<I6I6', newest[i], held), 'PX', text('%.0f', left + longer_ms))
+      else
+        call('SETRANGE', key, '6', pack('<I6', held))
+      end
+    else
+      local left = drained_after(i, rate[i], held)
+      if now_ms + left > keep_until[i] then
+        local value = pack('<I7I7I6I6', newest[i], held, newest_hits[i], now_ms + 2 * left)
+        call('SET', key, value, 'PX', text('%.0f', 2 * left + longer_ms))
+      elseif renewed[i] then
+        local value = pack('<I7I7I6I6', newest[i], held, newest_hits[i], keep_until[i])
+        call('SET', key, value, 'KEEPTTL')
+      else
+        call('SETRANGE', key, '0', pack('<I7I7', newest[i], held))
+      end
+    end
+  end
+end
+
+return pack('<' .. times('I7I6', charges), unpack(answer))

@@ -1,0 +1,192 @@
+//! One connection to Redis, made anew when it breaks.
+//!
+//! deadpool-redis makes the connections; the request path takes one out of the pool for itself and shares it by
+//! pipelining. [`Connector`] is that factory. A connection counts as made when Redis has taken the script: from then
+//! on `EVALSHA` finds it, and a server that only accepts and says nothing isn't mistaken for one that works.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use deadpool_redis::{Connection, Manager, Pool, PoolConfig};
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::script;
+
+/// A Redis server, and who we are there.
+#[derive(Clone)]
+pub struct Server {
+    /// Where it listens.
+    pub address: Address,
+    /// The number of the database.
+    pub database: u32,
+    /// The user of Redis's access lists; `None` for the default user.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<String>,
+    /// A file with the password, read at each connect, so that it can change while the service runs.
+    pub password_file: Option<PathBuf>,
+}
+
+/// Where a Redis server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// Host and port.
+    Tcp(String, u16),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+/// Makes connections. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    server: Server,
+    timeouts: Timeouts,
+}
+
+/// Times of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// Time in which a connection must be made and the script taken.
+    pub connect: Duration,
+    /// Time in which Redis must answer a call; past it the connection counts as broken.
+    pub response: Duration,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConnectorError {
+    /// The file with the password can't be read.
+    #[error("the password file {} cannot be read: {reason}", path.display())]
+    PasswordFile {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// Nothing was heard in time.
+    #[error("{address}: no connection within {} ms", after.as_millis())]
+    Timeout {
+        /// Where Redis was looked for, without secrets.
+        address: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The server, or the way to it, said no.
+    #[error("{address}: {reason}")]
+    Refused {
+        /// Where Redis was looked for, without secrets.
+        address: String,
+        /// What it said.
+        reason: String,
+    },
+}
+
+// === impl Connector ===
+
+impl Connector {
+    /// A factory of connections to `server`. Nothing is connected yet.
+    #[must_use]
+    pub fn new(server: Server, timeouts: Timeouts) -> Connector {
+        Connector { server, timeouts }
+    }
+
+    /// Where Redis is looked for, without user and password.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.server.address.to_string()
+    }
+
+    /// Makes one connection whose server has the script.
+    pub(super) async fn connect(&self) -> Result<MultiplexedConnection, ConnectorError> {
+        let pool = self.pool()?;
+        let connected = async {
+            let pooled = pool.get().await.map_err(|error| self.refused(&error))?;
+            let mut connection = Connection::take(pooled);
+            load_script(&mut connection).await.map_err(|error| self.refused(&error))?;
+            Ok(connection)
+        };
+        let after = self.timeouts.connect;
+        timeout(after, connected)
+            .await
+            .unwrap_or_else(|_| Err(ConnectorError::Timeout { address: self.address(), after }))
+    }
+
+    /// A pool is made for each attempt, because the password is read for each.
+    fn pool(&self) -> Result<Pool, ConnectorError> {
+        let mut settings = RedisConnectionInfo::default().set_db(i64::from(self.server.database));
+        if let Some(username) = &self.server.username {
+            settings = settings.set_username(username);
+        }
+        if let Some(password) = self.password()? {
+            settings = settings.set_password(password);
+        }
+        let address = match &self.server.address {
+            Address::Tcp(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
+            Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
+        };
+        let info = address.into_connection_info().map_err(|error| self.refused(&error))?;
+        // Calls are single small writes; waiting to join them would cost the callers' deadlines.
+        let info = info.set_redis_settings(settings).set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        let times = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeouts.connect))
+            .set_response_timeout(Some(self.timeouts.response));
+        let manager = Manager::new_with_config(info, times).map_err(|error| self.refused(&error))?;
+        Pool::builder(manager).config(PoolConfig::new(1)).build().map_err(|error| self.refused(&error))
+    }
+
+    fn password(&self) -> Result<Option<String>, ConnectorError> {
+        let Some(path) = &self.server.password_file else {
+            return Ok(self.server.password.clone());
+        };
+        let read = std::fs::read_to_string(path);
+        let text =
+            read.map_err(|error| ConnectorError::PasswordFile { path: path.clone(), reason: error.to_string() })?;
+        // Editors and `echo` end a file with a line break that is no part of the password.
+        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+    }
+
+    fn refused(&self, reason: &dyn fmt::Display) -> ConnectorError {
+        ConnectorError::Refused { address: self.address(), reason: reason.to_string() }
+    }
+}
+
+/// Gives Redis the script.
+pub(super) async fn load_script(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    let mut load = redis::cmd("SCRIPT");
+    load.arg("LOAD").arg(script::SCRIPT);
+    send(connection, &load).await.map(drop)
+}
+
+/// Sends one command; what Redis answers as an error is one.
+pub(super) async fn send(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, RedisError> {
+    connection.send_packed_command(command).await?.extract_error()
+}
+
+// === impl Server ===
+
+impl fmt::Debug for Server {
+    /// Without user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("address", &self.address)
+            .field("database", &self.database)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Address ===
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Address::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Address::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The name of a counter in a store.
+//!
+//! ```text
+//! <prefix> {} <version> <rule id> <part>*
+//!             1 byte    8 bytes
+//!
+//! part   v <length> value            the value of an entry whose key the rule fixes
+//!        e <length> key <length> value     an entry of which the rule fixes neither
+//!        #                            after hashing, below: stands for all parts
+//! length  LEB128: 7 bits a byte, lowest first, high bit set on all but the last
+//! ```
+//!
+//! **Unambiguous.** The rule id stands for domain, path of keys, fixed values, algorithm and window (`rules`), so
+//! only what the rule leaves open is written, each part with its length in front: no two different (rule, entries)
+//! meet in one key, whatever bytes a caller puts into a value. The reference service joins everything with
+//! underscores and can be made to share counters.
+//!
+//! **Bounded.** When the parts are longer than [`CounterKey::PARTS_MAX`] bytes, `#` and their SHA-256 stand in their
+//! place: a megabyte of header costs a store 32 bytes, and a second value with the same digest can't be made.
+//!
+//! **Placed by us.** On Redis Cluster braces in a key choose its slot. The empty pair in front makes the whole key
+//! count, so that callers can't aim all their keys at one node by sending braces of their own.
+
+use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
+
+/// The bytes of a counter's name; short ones need no allocation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CounterKey {
+    bytes: SmallVec<[u8; CounterKey::INLINE]>,
+}
+
+/// Writes a key part by part while a rule is being matched.
+#[derive(Clone, Debug)]
+pub struct KeyWriter {
+    bytes: SmallVec<[u8; CounterKey::INLINE]>,
+    parts_at: usize,
+}
+
+/// The layout described above; a change of layout takes the next number, so that old counters are never misread.
+const VERSION: u8 = b'1';
+
+// === impl CounterKey ===
+
+impl CounterKey {
+    /// Bytes that a key holds without an allocation: enough for most.
+    pub const INLINE: usize = 96;
+
+    /// Longest sequence of parts, in bytes, that is written as it is.
+    pub const PARTS_MAX: usize = 128;
+
+    /// Begins the key of a rule's counter. `prefix` keeps installations that share a Redis apart.
+    #[must_use]
+    pub fn write(prefix: &[u8], rule_id: u64) -> KeyWriter {
+        let mut bytes = SmallVec::new();
+        bytes.extend_from_slice(prefix);
+        bytes.extend_from_slice(b"{}");
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&rule_id.to_be_bytes());
+        let parts_at = bytes.len();
+        KeyWriter { bytes, parts_at }
+    }
+
+    /// The key as a store uses it.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+// === impl KeyWriter ===
+
+impl KeyWriter {
+    /// Adds the value of an entry whose key the rule fixes.
+    pub fn value(&mut self, value: &str) {
+        self.bytes.push(b'v');
+        self.text(value);
+    }
+
+    /// Adds an entry of which the rule fixes neither key nor value.
+    pub fn entry(&mut self, key: &str, value: &str) {
+        self.bytes.push(b'e');
+        self.text(key);
+        self.text(value);
+    }
+
+    /// The finished key.
+    #[must_use]
+    pub fn finish(mut self) -> CounterKey {
+        if self.bytes.len() - self.parts_at > CounterKey::PARTS_MAX {
+            let digest = Sha256::digest(&self.bytes[self.parts_at..]);
+            self.bytes.truncate(self.parts_at);
+            self.bytes.push(b'#');
+            self.bytes.extend_from_slice(&digest);
+            // What the long parts needed is given back: only the short form is kept.
+            self.bytes.shrink_to_fit();
+        }
+        CounterKey { bytes: self.bytes }
+    }
+
+    fn text(&mut self, text: &str) {
+        let mut length = text.len();
+        while length >= 0x80 {
+            self.bytes.push((length & 0x7f) as u8 | 0x80);
+            length >>= 7;
+        }
+        self.bytes.push(length as u8);
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(parts: &[(Option<&str>, &str)]) -> CounterKey {
+        let mut writer = CounterKey::write(b"t:", 7);
+        for (key, value) in parts {
+            match key {
+                Some(key) => writer.entry(key, value),
+                None => writer.value(value),
+            }
+        }
+        writer.finish()
+    }
+
+    proptest! {
+        #[test]
+        fn different_parts_never_share_a_key(
+            a in prop::collection::vec((prop::option::of("[ae{}v_]{0,3}"), "[ae{}v_\u{1}]{0,130}"), 0..3),
+            b in prop::collection::vec((prop::option::of("[ae{}v_]{0,3}"), "[ae{}v_\u{1}]{0,130}"), 0..3),
+        ) {
+            let view = |parts: &'_ [(Option<String>, String)]| -> CounterKey {
+                key(&parts.iter().map(|(k, v)| (k.as_deref(), v.as_str())).collect::<Vec<_>>())
+            };
+            prop_assert_eq!(view(&a) == view(&b), a == b);
+        }
+    }
+
+    #[test]
+    fn a_megabyte_of_value_makes_a_short_key() {
+        let long = key(&[(None, &"x".repeat(1 << 20))]);
+        assert!(long.as_bytes().len() < CounterKey::INLINE);
+        assert_ne!(long, key(&[(None, &"x".repeat((1 << 20) + 1))]));
+    }
+
+    #[test]
+    fn a_caller_cannot_choose_the_cluster_slot() {
+        // Redis takes the text between the first `{` and the first `}` after it, unless that text is empty.
+        let mine = key(&[(None, "{other}")]);
+        let first = mine.as_bytes().iter().position(|byte| *byte == b'{').unwrap();
+        assert_eq!(mine.as_bytes()[first + 1], b'}');
+    }
+}

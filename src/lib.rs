@@ -1,0 +1,30 @@
+//! Tidegate, a global rate limit service for Envoy. ARCHITECTURE.md is the map; the modules below are in the order
+//! of its layers, and each imports only from those above it.
+
+// Layer 0: words.
+pub mod clock;
+pub mod descriptor;
+pub mod key;
+pub mod limit;
+// Layer 1: arithmetic.
+pub mod window;
+// Layer 2: rules.
+pub mod rules;
+// Layer 3: counters.
+pub mod counters;
+pub mod health;
+pub mod metrics;
+pub mod table;
+// Layer 4: the engine.
+pub mod decision;
+pub mod limiter;
+// Layer 5: edges.
+pub mod logging;
+pub mod proto;
+pub mod reload;
+pub mod rls;
+pub mod settings;
+pub mod web;
+// Layer 6: assembly.
+pub mod app;
+pub mod cli;

@@ -1,0 +1,135 @@
+//! The `tidegate` program: command line and settings in, exit code out. Everything else is in the library.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use tidegate::app::{App, RunError, StartError};
+use tidegate::cli::{self, Command, ExitStatus};
+use tidegate::rules::{Options, load, read_sources};
+use tidegate::settings::{self, Note, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Why the process ends early, and how.
+struct Failure {
+    status: ExitStatus,
+    text: String,
+}
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(error) => {
+            // Help and version go to standard output, mistakes to standard error; a closed pipe is nobody's fault.
+            drop(error.print());
+            return cli::status_of(&error).into();
+        }
+    };
+    let done = match command {
+        Command::Serve { settings } => serve(settings),
+        Command::Check { settings, files } => check(settings, &files),
+    };
+    match done {
+        Ok(()) => ExitStatus::Success.into(),
+        Err(Failure { status, text }) => {
+            eprintln!("tidegate: {text}");
+            status.into()
+        }
+    }
+}
+
+/// Serves until a signal ends it.
+fn serve(file: Option<PathBuf>) -> Result<(), Failure> {
+    let (settings, notes) = read_settings(file)?;
+    tidegate::logging::init(&settings.log).map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    // The control side: accepting, HTTP, reloading. Rate limit calls have a runtime on each core.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
+    runtime.block_on(async {
+        let shutdown = shutdown().map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
+        let app = App::bind(settings).await?;
+        print(&app.greeting());
+        Ok(app.run(shutdown).await?)
+    })
+}
+
+/// Checks rule files as the service would read them, and reports every mistake.
+fn check(file: Option<PathBuf>, files: &[PathBuf]) -> Result<(), Failure> {
+    let (settings, _notes) = read_settings(file)?;
+    let options = Options { defaults: settings.rules.defaults, merge_domains: settings.rules.merge_domains };
+    let loaded = read_sources(files).and_then(|sources| Ok((load(&sources.files, &options)?, sources)));
+    let ((rules, warnings), sources) = loaded.map_err(|errors| failure(ExitStatus::Configuration, &errors))?;
+    let warnings: Vec<_> = sources.warnings.iter().chain(&warnings).collect();
+    for warning in &warnings {
+        print(&format_args!("warning: {warning}"));
+    }
+    let (count, domains, rules) = (sources.files.len(), rules.domains().count(), rules.rules().len());
+    print(&format_args!("ok: {count} files, {domains} domains, {rules} rules, {} warnings", warnings.len()));
+    Ok(())
+}
+
+fn read_settings(file: Option<PathBuf>) -> Result<(Settings, Vec<Note>), Failure> {
+    let environment = settings::as_text(std::env::vars_os());
+    let text = match file.or_else(|| settings::file_in(&environment)) {
+        None => None,
+        Some(path) => Some((path.display().to_string(), read(&path)?)),
+    };
+    let named = text.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    Settings::load(named, environment).map_err(|errors| failure(ExitStatus::Configuration, &errors))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| Failure {
+        status: ExitStatus::Configuration,
+        text: format!("the settings file {} cannot be read: {error}", path.display()),
+    })
+}
+
+/// Ends with the first SIGTERM or SIGINT. A second one ends the process at once.
+fn shutdown() -> std::io::Result<impl Future<Output = ()> + Send> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::warn!("a second signal: ending at once");
+            std::process::exit(130);
+        });
+    })
+}
+
+fn failure(status: ExitStatus, error: &dyn std::fmt::Display) -> Failure {
+    Failure { status, text: error.to_string() }
+}
+
+/// Standard output is what the user asked for; whether somebody still reads it is not our business.
+fn print(text: &dyn std::fmt::Display) {
+    use std::io::Write;
+    drop(writeln!(std::io::stdout(), "{text}"));
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Failure {
+        let status = match error {
+            StartError::Rules(_) => ExitStatus::Configuration,
+            StartError::Port { .. } => ExitStatus::Unavailable,
+        };
+        failure(status, &error)
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Failure {
+        failure(ExitStatus::OperatingSystem, &error)
+    }
+}

@@ -1,0 +1,341 @@
+//! The metrics as text, in Prometheus's format 0.0.4.
+//!
+//! The text is written by `prometheus-client`, which also knows how to escape; two things are ours. Counters keep the
+//! names of the reference service, which lack the suffix `_total`: the package adds it to everything it knows as a
+//! counter, so the value is written the way gauges are, under a heading that says counter. And the rules' series are
+//! written from a list of handles that is taken under the lock and sorted outside it: a scrape of 100,000 rules holds
+//! up no request and copies no label.
+//!
+//! The text goes to a writer piece by piece, so whoever sends it need not hold it whole.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, EncodeLabel, EncodeLabelSet, LabelSetEncoder, NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+
+use super::rule::{RuleCounters, RuleTotals};
+use super::series::Labels;
+use super::{Calls, GrpcMethod, Metrics};
+
+/// The content type of the text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// One family of the rules' series: its name, what it means, where its value is, and whether zeros are shown.
+type RuleFamily = (&'static str, &'static str, fn(&RuleTotals) -> u64, Zeros);
+
+/// Whether a series that has hits is shown in a family where its value is zero.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Zeros {
+    /// It is: rates can then be told from the first hit on.
+    Shown,
+    /// It isn't: few rules ever count here.
+    Hidden,
+}
+
+const RULE_FAMILIES: [RuleFamily; 6] = [
+    (
+        "ratelimit_service_rate_limit_total_hits",
+        "Hits that were asked for, by rule.",
+        |totals| totals.total_hits,
+        Zeros::Shown,
+    ),
+    ("ratelimit_service_rate_limit_over_limit", "Hits above the limit.", |totals| totals.over_limit, Zeros::Shown),
+    (
+        "ratelimit_service_rate_limit_near_limit",
+        "Hits between the near-limit threshold and the limit.",
+        |totals| totals.near_limit,
+        Zeros::Shown,
+    ),
+    (
+        "ratelimit_service_rate_limit_within_limit",
+        "Hits of charges that had room.",
+        |totals| totals.within_limit,
+        Zeros::Shown,
+    ),
+    (
+        "ratelimit_service_rate_limit_shadow_mode",
+        "Hits above the limit that shadow mode let pass.",
+        |totals| totals.shadow_mode,
+        Zeros::Hidden,
+    ),
+    (
+        "ratelimit_service_rate_limit_total_negative_hits",
+        "Hits given back.",
+        |totals| totals.negative_hits,
+        Zeros::Hidden,
+    ),
+];
+
+// === impl Metrics ===
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_rules(&mut encoder)?;
+        self.encode_calls(&mut encoder)?;
+        self.encode_errors(&mut encoder)?;
+        self.encode_totals(&mut encoder)
+    }
+}
+
+impl Metrics {
+    fn encode_rules(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let held: Vec<Arc<RuleCounters>> = self.series().iter().cloned().collect();
+        // A rule that never had a hit is left out: of 100,000 rules most never have one.
+        let mut series: Vec<(&Labels, RuleTotals)> = held
+            .iter()
+            .map(|counters| (counters.labels(), counters.totals()))
+            .filter(|(_, totals)| *totals != RuleTotals::default())
+            .collect();
+        series.sort_unstable_by_key(|(labels, _)| *labels);
+        for (name, help, value, zeros) in RULE_FAMILIES {
+            let shown = series
+                .iter()
+                .map(|(labels, totals)| (*labels, value(totals)))
+                .filter(|(_, value)| zeros == Zeros::Shown || *value != 0);
+            family(encoder, name, help, MetricType::Counter, shown)?;
+        }
+        Ok(())
+    }
+
+    fn encode_calls(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let calls: Vec<(Label, &Calls)> = GrpcMethod::ALL
+            .into_iter()
+            .map(|method| (Label("grpc_method", method.name()), self.calls(method)))
+            .filter(|(_, calls)| calls.total.get() != 0)
+            .collect();
+        family(
+            encoder,
+            "ratelimit_service_total_requests",
+            "Calls of unary gRPC methods.",
+            MetricType::Counter,
+            calls.iter().map(|(label, calls)| (label, calls.total.get())),
+        )?;
+        if calls.is_empty() {
+            return Ok(());
+        }
+        let mut family = encoder.encode_descriptor(
+            "ratelimit_service_response_time_seconds",
+            "Time from a call's arrival to its answer.",
+            None,
+            MetricType::Histogram,
+        )?;
+        for (label, calls) in &calls {
+            let reading = calls.response_time.read();
+            family.encode_family(label)?.encode_histogram::<NoLabelSet>(
+                reading.sum,
+                reading.count,
+                &reading.buckets,
+                None,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn encode_errors(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let totals = self.totals();
+        family(
+            encoder,
+            "ratelimit_service_should_rate_limit_error",
+            "Calls that got an error instead of a decision.",
+            MetricType::Counter,
+            [
+                (&Label("err_type", "redis_error"), totals.redis_errors.get()),
+                (&Label("err_type", "service_error"), totals.service_errors.get()),
+            ],
+        )?;
+        let errors = self.inner.store_errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let errors: Vec<(Label, u64)> = errors.into_iter().map(|(kind, count)| (Label("kind", kind), count)).collect();
+        family(
+            encoder,
+            "tidegate_store_errors",
+            "Failures of the counter store.",
+            MetricType::Counter,
+            errors.iter().map(|(label, count)| (label, *count)),
+        )
+    }
+
+    fn encode_totals(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let totals = self.totals();
+        let counters = [
+            ("ratelimit_service_config_load_success", "Rule sets that were loaded.", &totals.config_load_success),
+            ("ratelimit_service_config_load_error", "Rule sets that were refused.", &totals.config_load_error),
+            (
+                "ratelimit_service_global_shadow_mode",
+                "Answers that global shadow mode turned into OK.",
+                &totals.global_shadow_mode,
+            ),
+            ("tidegate_unknown_domain_hits", "Descriptors of domains without rules.", &totals.unknown_domain_hits),
+            ("tidegate_overrides_ignored", "Limits of callers that were not used.", &totals.overrides_ignored),
+            (
+                "tidegate_metric_series_dropped",
+                "Hits without a series of their own, because there are too many series.",
+                &totals.series_dropped,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            single(encoder, name, help, MetricType::Counter, counter.get())?;
+        }
+        single(
+            encoder,
+            "tidegate_memory_evictions",
+            "Counters that the memory store dropped for want of room.",
+            MetricType::Counter,
+            totals.memory_evictions.get(),
+        )?;
+        let gauges = [
+            ("tidegate_grpc_connections", "Open gRPC connections.", &totals.grpc_connections),
+            ("tidegate_memory_keys", "Counters that the memory store holds.", &totals.memory_keys),
+            ("tidegate_rules_loaded", "Rules in force.", &totals.rules_loaded),
+            ("tidegate_config_generation", "How often rules have been put in force.", &totals.config_generation),
+        ];
+        for (name, help, gauge) in gauges {
+            single(encoder, name, help, MetricType::Gauge, gauge.get())?;
+        }
+        family(
+            encoder,
+            "tidegate_build_info",
+            "The version of this build; the value is always 1.",
+            MetricType::Gauge,
+            [(&Label("version", env!("CARGO_PKG_VERSION")), 1)],
+        )
+    }
+}
+
+/// Writes a family that has one member without labels.
+///
+/// # Errors
+/// When the writer takes no more.
+pub fn single(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    metric_type: MetricType,
+    value: impl EncodeGaugeValue,
+) -> fmt::Result {
+    // As a gauge, whatever it is: see the head of this file.
+    encoder.encode_descriptor(name, help, None, metric_type)?.encode_gauge(&value)
+}
+
+/// Writes a family of whole numbers, or nothing if it has no members.
+fn family<'l, L: EncodeLabelSet + 'l>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    metric_type: MetricType,
+    members: impl IntoIterator<Item = (&'l L, u64)>,
+) -> fmt::Result {
+    let mut members = members.into_iter().peekable();
+    if members.peek().is_none() {
+        return Ok(());
+    }
+    let mut family = encoder.encode_descriptor(name, help, None, metric_type)?;
+    members.try_for_each(|(labels, value)| family.encode_family(labels)?.encode_gauge(&value))
+}
+
+/// One label whose name and value are ours.
+#[derive(Debug)]
+struct Label(&'static str, &'static str);
+
+// === impl EncodeLabelSet ===
+
+impl EncodeLabelSet for Label {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        (self.0, self.1).encode(encoder.encode_label())
+    }
+}
+
+impl EncodeLabelSet for Labels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let labels = [("domain", Some(&self.domain)), ("key1", Some(&self.key1)), ("key2", self.key2.as_ref())];
+        for (name, value) in labels {
+            if let Some(value) = value {
+                (name, &**value).encode(encoder.encode_label())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    use prometheus_client::encoding::text::encode_registry;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::window::{Tally, Verdict};
+
+    fn text(metrics: &Metrics) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(metrics.clone()));
+        let mut text = String::new();
+        encode_registry(&mut text, &registry).unwrap();
+        text
+    }
+
+    /// Metrics in which every family has a member.
+    fn lively() -> Metrics {
+        let metrics = Metrics::default();
+        let over = Tally { verdict: Verdict::Over, charged: true, used: 12, reset_after_ms: 1 };
+        metrics.rule("shop", &["user"]).record(&over, 3, 10, false, 8);
+        let address = metrics.rule("shop", &["path_/v1/*", "masked_remote_address_192.0.2.0/24", "m"]);
+        address.record(&over, 1, 10, true, 8);
+        metrics.rule("shop", &["never_hit"]).record_unlimited(0);
+        metrics.rule("a", &["quote\"d\\\n"]).record_unlimited(4);
+        metrics.rule("a", &["back"]).record_given_back(2);
+        metrics.calls(GrpcMethod::ShouldRateLimit).observe(Duration::from_micros(300));
+        metrics.calls(GrpcMethod::ShouldRateLimit).observe(Duration::from_secs(11));
+        metrics.totals().redis_errors.increment();
+        metrics.store_error("unreachable");
+        metrics.store_error("overloaded");
+        metrics.store_error("unreachable");
+        metrics.totals().rules_loaded.set(3);
+        metrics
+    }
+
+    #[test]
+    fn the_text_is_that_of_the_reference_service_where_it_has_a_name() {
+        insta::assert_snapshot!(text(&lively()).replace(env!("CARGO_PKG_VERSION"), "VERSION"));
+    }
+
+    #[test]
+    fn the_prometheus_tool_accepts_the_text() {
+        let Ok(mut promtool) = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+        else {
+            println!("skipped: there is no promtool");
+            return;
+        };
+        promtool.stdin.take().unwrap().write_all(text(&lively()).as_bytes()).unwrap();
+        let output = promtool.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        // It parses the text, then has opinions on names. The reference service's names have no `_total`.
+        let complaints: Vec<&str> =
+            said.lines().filter(|line| !line.ends_with("counter metrics should have \"_total\" suffix")).collect();
+        assert_eq!(complaints, Vec::<&str>::new(), "status {:?}", output.status.code());
+        assert!(matches!(output.status.code(), Some(0 | 3)), "status {:?}", output.status.code());
+    }
+
+    #[test]
+    fn a_hundred_thousand_rules_are_written_and_the_idle_ones_are_not() {
+        let metrics = Metrics::default();
+        let rules: Vec<_> = (0..100_000).map(|rule| metrics.rule("d", &[&format!("user_{rule}"), "m"])).collect();
+        assert_eq!(text(&metrics).lines().filter(|line| line.contains("user_")).count(), 0);
+        for counters in &rules {
+            counters.record_unlimited(1);
+        }
+        let text = text(&metrics);
+        assert_eq!(text.lines().filter(|line| line.contains("_within_limit{")).count(), 100_000);
+    }
+}

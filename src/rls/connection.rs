@@ -1,0 +1,204 @@
+//! One client connection: from its first byte to its last.
+//!
+//! A connection must say the 24 bytes of HTTP/2's preface within a time; then hyper's HTTP/2 server has it, behind the
+//! adapter for `:authority`. It ends when the client ends it, when it is old (so that load spreads over replicas that
+//! came later), or when the service stops. In the last two cases the client is told by GOAWAY and every call under
+//! way is answered. Streams that are no rate limit calls (an open health watch) don't hold a connection that is
+//! ending: once no call has been under way for half a second, it is closed.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::authority::AuthorityIo;
+use super::router::Router;
+use crate::counters::CounterStore;
+
+/// Limits of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Streams that a client may have open at once.
+    pub streams_max: u32,
+    /// Time in which a new connection must have sent HTTP/2's preface.
+    pub handshake_timeout: Duration,
+    /// Age at which a connection is told to end; `None` for never.
+    pub age_max: Option<Duration>,
+    /// Time that calls under way have after that.
+    pub age_grace: Duration,
+    /// Idle time after which the other side is asked for a sign of life; `None` for never.
+    pub keepalive_interval: Option<Duration>,
+    /// Time in which that sign must come.
+    pub keepalive_timeout: Duration,
+}
+
+/// Runs the tasks of HTTP/2 streams on the runtime of their connection, where shutdown can wait for them.
+#[derive(Clone, Debug)]
+struct StreamExecutor(TaskTracker);
+
+/// The client connection preface of RFC 9113, section 3.4.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What somebody is told who speaks HTTP/1.1 to the gRPC port.
+const NOT_HTTP1: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 43\r\nconnection: close\r\n\r\nthis port speaks gRPC, that is HTTP/2 only\n";
+
+/// How long an ending connection must have had no call under way before it is closed: enough for the last answer to
+/// leave, and for a request that was on its way when GOAWAY was sent to arrive.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// Unread request bytes that one connection, and one stream of it, may have on our side.
+const CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+
+/// Largest block of request headers, after decompression. Envoy's rate limit calls have a few hundred bytes.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+
+/// Streams that a client has reset and that still hold memory; past it the connection is ended (rapid reset).
+const RESET_STREAMS_MAX: usize = 50;
+
+/// Serves one connection until it ends or `stop` is cancelled and its calls are answered.
+pub async fn serve<S: CounterStore + Clone>(
+    mut stream: TcpStream,
+    router: Router<S>,
+    limits: ConnectionLimits,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
+    let greeted = {
+        let mut handshake = pin!(timeout(limits.handshake_timeout, await_preface(&stream)));
+        tokio::select! {
+            greeted = handshake.as_mut() => greeted,
+            () = stop.cancelled() => match timeout(QUIET, handshake).await {
+                Ok(greeted) => greeted,
+                Err(_) => return,
+            },
+        }
+    };
+    match greeted {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => {
+            // The client is gone or speaks something else; whether it hears this does not matter.
+            drop(stream.write_all(NOT_HTTP1).await);
+            return;
+        }
+        Ok(Err(error)) => return tracing::debug!(%error, "a connection broke before it said anything"),
+        Err(_) => return tracing::debug!("a connection did not say HTTP/2's preface in time"),
+    }
+    let router = router.for_connection();
+    let calls = router.calls();
+    let io = TokioIo::new(AuthorityIo::new(stream));
+    let mut connection = pin!(builder(limits, tasks).serve_connection(io, router));
+    let age = limits.age_max.map(jittered);
+    let ended = tokio::select! {
+        result = connection.as_mut() => Ended::Client(result),
+        () = elapsed(age) => Ended::Age,
+        () = stop.cancelled() => Ended::Shutdown,
+    };
+    let grace = match ended {
+        Ended::Client(result) => return log(result),
+        Ended::Age => limits.age_grace,
+        // The whole shutdown has a time limit of its own.
+        Ended::Shutdown => Duration::MAX,
+    };
+    connection.as_mut().graceful_shutdown();
+    let quiet = async {
+        // A connection that only grew old may keep its other streams for the whole grace.
+        if grace == Duration::MAX { is_quiet(&calls).await } else { sleep(grace).await }
+    };
+    tokio::select! {
+        result = connection => log(result),
+        () = quiet => {}
+    }
+}
+
+enum Ended {
+    Client(hyper::Result<()>),
+    Age,
+    Shutdown,
+}
+
+/// Whether the connection begins as HTTP/2 does. The bytes are looked at, not taken.
+async fn await_preface(stream: &TcpStream) -> io::Result<bool> {
+    let mut seen = [0; PREFACE.len()];
+    loop {
+        let count = stream.peek(&mut seen).await?;
+        if count == 0 || seen[..count] != PREFACE[..count] {
+            return Ok(false);
+        }
+        if count == PREFACE.len() {
+            return Ok(true);
+        }
+        // A preface cut in pieces: rare, and there is no way to await "more than before".
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn builder(limits: ConnectionLimits, tasks: TaskTracker) -> http2::Builder<StreamExecutor> {
+    let mut builder = http2::Builder::new(StreamExecutor(tasks));
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_max)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout);
+    builder
+}
+
+/// Ages differ by up to a tenth in either direction, so that connections opened together don't end together.
+fn jittered(age: Duration) -> Duration {
+    // The hasher's seed is the randomness at hand; nothing depends on its quality.
+    let random = std::hash::BuildHasher::hash_one(&foldhash::fast::RandomState::default(), Instant::now().elapsed());
+    #[allow(clippy::cast_precision_loss)]
+    let share = (random >> 11) as f64 / (1u64 << 53) as f64;
+    age.mul_f64(0.9 + 0.2 * share)
+}
+
+async fn elapsed(time: Option<Duration>) {
+    match time {
+        Some(time) => sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until no call was under way for [`QUIET`].
+async fn is_quiet(calls: &AtomicUsize) {
+    let mut looks = interval(Duration::from_millis(20));
+    let mut quiet_since = Instant::now();
+    while quiet_since.elapsed() < QUIET {
+        looks.tick().await;
+        if calls.load(Ordering::Relaxed) > 0 {
+            quiet_since = Instant::now();
+        }
+    }
+}
+
+fn log(result: hyper::Result<()>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended with an error");
+    }
+}
+
+// === impl StreamExecutor ===
+
+impl<F> Executor<F> for StreamExecutor
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        self.0.spawn(stream);
+    }
+}

@@ -1,0 +1,204 @@
+//! The compiled rules, and the question they answer: which of them apply to this descriptor, and which counters.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use super::identity::{RuleId, RuleKind};
+use super::joined::Probe;
+use super::subset::Subsets;
+use super::tree::Tree;
+use super::{Action, Algorithm, Defaults, Rule, counter, metric};
+use crate::descriptor::{Descriptor, Entry};
+use crate::key::CounterKey;
+use crate::limit::Limit;
+use crate::window::{Charging, FixedWindow, Policy, SlidingWindow, TokenBucket};
+
+/// All rules. Immutable: a reload makes a new one.
+#[derive(Debug)]
+pub struct RuleSet {
+    rules: Arc<[Rule]>,
+    /// Ordered by name.
+    domains: Vec<DomainRules>,
+    by_name: HashMap<Arc<str>, usize>,
+}
+
+/// The rules of one domain.
+#[derive(Debug)]
+pub struct DomainRules {
+    name: Arc<str>,
+    rules: Arc<[Rule]>,
+    defaults: Defaults,
+    tree: Tree,
+    subsets: Subsets,
+}
+
+/// A rule that applies to a descriptor.
+#[derive(Clone, Debug)]
+pub struct Found<'r> {
+    /// The rule.
+    pub rule: &'r Rule,
+    /// The counter, for limited rules.
+    pub key: Option<CounterKey>,
+    /// The rule's metric path with values of the request in it, where `detailed_metric` or `value_to_metric` ask for
+    /// that. It is as long and as varied as requests make it: whoever keeps it must bound it.
+    pub metric_path: Option<Vec<String>>,
+}
+
+// === impl RuleSet ===
+
+impl RuleSet {
+    pub(super) fn new(rules: Arc<[Rule]>, mut domains: Vec<DomainRules>) -> RuleSet {
+        domains.sort_by(|a, b| a.name.cmp(&b.name));
+        let by_name = domains.iter().enumerate().map(|(index, domain)| (Arc::clone(&domain.name), index)).collect();
+        RuleSet { rules, domains, by_name }
+    }
+
+    /// The rules of a domain; `None` if no file names it.
+    #[must_use]
+    pub fn domain(&self, name: &str) -> Option<&DomainRules> {
+        self.by_name.get(name).map(|index| &self.domains[*index])
+    }
+
+    /// Every rule, in the order of files; a rule's [`Rule::index`] is its position here.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The names of the domains, in alphabetical order.
+    pub fn domains(&self) -> impl Iterator<Item = &str> {
+        self.domains.iter().map(|domain| &*domain.name)
+    }
+
+    /// Whether there is no domain at all: a valid configuration that limits nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.domains.is_empty()
+    }
+}
+
+impl Default for RuleSet {
+    fn default() -> RuleSet {
+        RuleSet::new(Arc::from([]), Vec::new())
+    }
+}
+
+// === impl DomainRules ===
+
+impl DomainRules {
+    pub(super) fn new(
+        name: Arc<str>,
+        rules: Arc<[Rule]>,
+        defaults: Defaults,
+        tree: Tree,
+        subsets: Subsets,
+    ) -> DomainRules {
+        DomainRules { name, rules, defaults, tree, subsets }
+    }
+
+    /// The domain's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether a refused request is charged to none of its counters.
+    #[must_use]
+    pub fn charging(&self) -> Charging {
+        self.defaults.charging
+    }
+
+    /// The rules that apply: the tree's match first (if any), then every subset rule that applies, in the order of
+    /// files. `key_prefix` begins every counter's key.
+    #[must_use]
+    pub fn find<'r>(&'r self, descriptor: &Descriptor<'_>, key_prefix: &[u8]) -> SmallVec<[Found<'r>; 2]> {
+        self.find_counting(descriptor, key_prefix, &mut ())
+    }
+
+    pub(super) fn find_counting<'r>(
+        &'r self,
+        descriptor: &Descriptor<'_>,
+        key_prefix: &[u8],
+        probe: &mut impl Probe,
+    ) -> SmallVec<[Found<'r>; 2]> {
+        let entries = &descriptor.entries;
+        let mut found = SmallVec::new();
+        if let Some(walk) = self.tree.walk(entries, probe)
+            && let Some(rule) = walk.last().and_then(|last| self.tree.node(*last).rule)
+        {
+            let rule = &self.rules[rule];
+            let key = rule.is_limited().then(|| counter::of_walk(&self.tree, &walk, entries, rule.id, key_prefix));
+            let runtime = rule.form.runtime_metric;
+            let metric_path = runtime.then(|| metric::tree_path(&self.tree, &walk, entries, rule.form.detailed));
+            found.push(Found { rule, key, metric_path });
+        }
+        for rule in self.subsets.find(entries, probe) {
+            found.push(self.rules[rule].found_by_subset(entries, key_prefix));
+        }
+        found
+    }
+
+    /// Policy and counter of a limit that the caller brings along, for any descriptor, even one without entries. It
+    /// has a counter of its own for each window's length, whatever the number of requests, and shares none with rules.
+    #[must_use]
+    pub fn find_override(&self, descriptor: &Descriptor<'_>, limit: Limit, key_prefix: &[u8]) -> (Policy, CounterKey) {
+        let policy = self.defaults.policy(limit);
+        let counting = Some((self.defaults.algorithm, limit.window));
+        let id = RuleId::of(RuleKind::Override, &self.name, [], counting);
+        (policy, counter::of_override(&descriptor.entries, id, key_prefix))
+    }
+
+    /// What metrics call a limit that the caller brings along: `key_value` of every entry. It is as long and as varied
+    /// as requests make it: whoever keeps it must bound it.
+    #[must_use]
+    pub fn override_metric_path(&self, descriptor: &Descriptor<'_>) -> Vec<String> {
+        descriptor.entries.iter().map(metric::short).collect()
+    }
+}
+
+// === impl Rule ===
+
+impl Rule {
+    /// Whether it counts at all.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        matches!(self.action, Action::Limited { .. })
+    }
+
+    /// What a subset rule adds for a descriptor that it applies to.
+    fn found_by_subset(&self, entries: &[Entry<'_>], key_prefix: &[u8]) -> Found<'_> {
+        let Some(form) = &self.form.subset else { return Found { rule: self, key: None, metric_path: None } };
+        let key = self.is_limited().then(|| counter::of_subset(&form.open, entries, self.id, key_prefix));
+        let part = |(index, (name, valued)): (usize, &(Box<str>, bool))| {
+            let entry = entries.iter().find(|entry| *entry.key == **name).filter(|_| !valued);
+            match entry {
+                Some(entry) if self.form.detailed => metric::whole(entry),
+                Some(entry) if form.value_to_metric => metric::short(entry),
+                _ => self.metric_path[index].to_string(),
+            }
+        };
+        let metric_path = self.form.runtime_metric.then(|| form.entries.iter().enumerate().map(part).collect());
+        Found { rule: self, key, metric_path }
+    }
+}
+
+// === impl Defaults ===
+
+impl Defaults {
+    /// How `limit` is counted where nothing else is said.
+    #[must_use]
+    pub fn policy(&self, limit: Limit) -> Policy {
+        let Limit { requests_per_unit, window } = limit;
+        match self.algorithm {
+            Algorithm::SlidingWindow => {
+                Policy::SlidingWindow(SlidingWindow::new(requests_per_unit, window, self.precision))
+            }
+            Algorithm::FixedWindow => Policy::FixedWindow(FixedWindow::new(requests_per_unit, window)),
+            Algorithm::TokenBucket => {
+                Policy::TokenBucket(TokenBucket::new(requests_per_unit, window, requests_per_unit))
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The words of a rule file, and at which level each has its meaning.
+//!
+//! The reference service checks words against one flat set: a known word at a wrong level is accepted and does
+//! nothing. Such files must load here too, so that is a warning. Words that only we know are new to every file, so a
+//! wrong level is a mistake.
+
+use Level::{Descriptor, RateLimit, Replaces, Root, Subset, SubsetEntry};
+
+/// A kind of map in a rule file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    /// The whole file.
+    Root,
+    /// An element of `descriptors`.
+    Descriptor,
+    /// The value of `rate_limit`.
+    RateLimit,
+    /// An element of `replaces`.
+    Replaces,
+    /// An element of `subsets`.
+    Subset,
+    /// An element of a subset's `entries`.
+    SubsetEntry,
+}
+
+/// A word that rule files may hold.
+#[derive(Debug)]
+pub(super) struct Word {
+    pub(super) name: &'static str,
+    /// Where it has a meaning.
+    pub(super) levels: &'static [Level],
+    /// Whether the reference service knows it.
+    pub(super) of_reference: bool,
+}
+
+const WORDS: &[Word] = &[
+    reference("domain", &[Root]),
+    reference("descriptors", &[Root, Descriptor]),
+    reference("key", &[Descriptor, SubsetEntry]),
+    reference("value", &[Descriptor, SubsetEntry]),
+    reference("rate_limit", &[Descriptor, Subset]),
+    reference("shadow_mode", &[Descriptor, Subset]),
+    reference("quota_mode", &[Descriptor, Subset]),
+    reference("detailed_metric", &[Descriptor, Subset]),
+    reference("value_to_metric", &[Descriptor, Subset]),
+    reference("share_threshold", &[Descriptor]),
+    reference("metadata", &[Descriptor, Subset]),
+    reference("unit", &[RateLimit]),
+    reference("requests_per_unit", &[RateLimit]),
+    reference("unlimited", &[RateLimit]),
+    reference("name", &[RateLimit, Replaces]),
+    reference("replaces", &[RateLimit]),
+    extension("algorithm", &[Root, RateLimit]),
+    extension("precision", &[Root, RateLimit]),
+    extension("charging", &[Root]),
+    extension("subsets", &[Root]),
+    extension("entries", &[Subset]),
+    extension("window", &[RateLimit]),
+    extension("unit_multiplier", &[RateLimit]),
+    extension("burst", &[RateLimit]),
+];
+
+const fn reference(name: &'static str, levels: &'static [Level]) -> Word {
+    Word { name, levels, of_reference: true }
+}
+
+const fn extension(name: &'static str, levels: &'static [Level]) -> Word {
+    Word { name, levels, of_reference: false }
+}
+
+/// How alike two words must be for one to be offered for the other: 1 is the same, 0 nothing in common.
+const ALIKE_MIN: f64 = 0.75;
+
+/// The word of that name.
+pub(super) fn find(name: &str) -> Option<&'static Word> {
+    WORDS.iter().find(|word| word.name == name)
+}
+
+/// What was probably meant by `name`, which is no word, as the end of a sentence.
+pub(super) fn meant(name: &str, level: Level) -> String {
+    let here: Vec<&str> = WORDS.iter().filter(|word| word.levels.contains(&level)).map(|word| word.name).collect();
+    let all: Vec<&str> = WORDS.iter().map(|word| word.name).collect();
+    match nearest(name, &here).or_else(|| nearest(name, &all)) {
+        Some(nearest) => format!("did you mean '{nearest}'?"),
+        None => format!("{} knows {}", level.name(), here.join(", ")),
+    }
+}
+
+/// The one of `names` that is most like `name`, if any is like it.
+pub(super) fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
+    // Comparing takes time in the product of the lengths, and a word far longer than all of ours is like none.
+    if name.len() > 64 {
+        return None;
+    }
+    let name = name.to_lowercase();
+    let compared = names.iter().map(|other| (strsim::jaro_winkler(&name, other), *other));
+    let (likeness, nearest) = compared.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (likeness >= ALIKE_MIN).then_some(nearest)
+}
+
+// === impl Word ===
+
+impl Word {
+    /// Where the word belongs, as the end of a sentence.
+    pub(super) fn home(&self) -> String {
+        let homes: Vec<&str> = self.levels.iter().map(|level| level.name()).collect();
+        homes.join(" or ")
+    }
+}
+
+// === impl Level ===
+
+impl Level {
+    /// The level as it is called in a sentence.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Level::Root => "the root of a file",
+            Level::Descriptor => "a descriptor",
+            Level::RateLimit => "rate_limit",
+            Level::Replaces => "an element of replaces",
+            Level::Subset => "a subset",
+            Level::SubsetEntry => "an entry of a subset",
+        }
+    }
+
+    /// Whether the level exists in our language only, where nothing needs to be forgiven.
+    pub(super) fn is_extension(self) -> bool {
+        matches!(self, Level::Subset | Level::SubsetEntry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_word_of_the_level_is_offered() {
+        assert_eq!(meant("ratelimit", Level::Descriptor), "did you mean 'rate_limit'?");
+        assert_eq!(meant("request_per_unit", Level::RateLimit), "did you mean 'requests_per_unit'?");
+        assert_eq!(meant("qqq", Level::Replaces), "an element of replaces knows name");
+    }
+}

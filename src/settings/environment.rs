@@ -1,0 +1,394 @@
+//! From environment variables to a layer.
+//!
+//! Two vocabularies: `TIDEGATE_` with a key's path, where an unknown name is a mistake, and the names of
+//! envoyproxy/ratelimit, of which those below are read so that a deployment can change its image and nothing else.
+//! Names outside both belong to others and are not looked at. A few of the reference's names ask for something that
+//! Tidegate doesn't have and whose absence would be noticed late (counting in another place, speaking without TLS):
+//! these are refused unless they say what is the case anyway.
+//!
+//! The environment is an argument. Nothing here reads the process's own, so that tests hand in maps.
+
+use std::collections::BTreeMap;
+
+use config::ValueKind;
+
+use super::error::{Note, SettingsError, quoted};
+use super::redis_url::{RedisAddress, RedisUrl};
+use super::schema::{self, Kind};
+use super::sources::Layer;
+use super::text::switch;
+
+/// Variables by name, those with an empty text left out.
+#[derive(Debug)]
+pub(super) struct Environment {
+    variables: BTreeMap<String, String>,
+}
+
+/// A name of the reference service for one of our keys.
+struct Alias {
+    variable: &'static str,
+    path: &'static str,
+    /// The reference's text in our way of writing.
+    translate: fn(&str) -> String,
+}
+
+const fn alias(variable: &'static str, path: &'static str, translate: fn(&str) -> String) -> Alias {
+    Alias { variable, path, translate }
+}
+
+const ALIASES: &[Alias] = &[
+    alias("GRPC_HOST", "grpc.host", same),
+    alias("GRPC_PORT", "grpc.port", whole),
+    alias("GRPC_MAX_CONNECTION_AGE", "grpc.connection_age", same),
+    alias("GRPC_MAX_CONNECTION_AGE_GRACE", "grpc.connection_age_grace", same),
+    alias("HOST", "http.host", same),
+    alias("PORT", "http.port", whole),
+    alias("MERGE_DOMAIN_CONFIG", "rules.merge_domains", same),
+    alias("CACHE_KEY_PREFIX", "store.key_prefix", same),
+    alias("LIMIT_RESPONSE_HEADERS_ENABLED", "response.headers_enabled", same),
+    alias("LIMIT_LIMIT_HEADER", "response.limit_header", same),
+    alias("LIMIT_REMAINING_HEADER", "response.remaining_header", same),
+    alias("LIMIT_RESET_HEADER", "response.reset_header", same),
+    alias("RESPONSE_DYNAMIC_METADATA", "response.dynamic_metadata", same),
+    alias("SHADOW_MODE", "shadow_mode", same),
+    alias("QUOTA_MODE", "quota_mode", same),
+    alias("NEAR_LIMIT_RATIO", "near_limit_ratio", same),
+    alias("LOG_LEVEL", "log.level", level),
+    alias("LOG_FORMAT", "log.format", str::to_lowercase),
+];
+
+/// A name of the reference that is refused where it asks for what we don't have.
+struct Refused {
+    variable: &'static str,
+    /// Whether the text says what is the case anyway.
+    is_so_anyway: fn(&str) -> bool,
+    right: &'static str,
+}
+
+const fn refused(variable: &'static str, is_so_anyway: fn(&str) -> bool, right: &'static str) -> Refused {
+    Refused { variable, is_so_anyway, right }
+}
+
+const REFUSED: &[Refused] = &[
+    refused(
+        "BACKEND_TYPE",
+        |text| text.eq_ignore_ascii_case("redis"),
+        "redis, the only one of its backends known here",
+    ),
+    refused("CONFIG_TYPE", |text| text == "FILE", "FILE, since rules are read from files only"),
+    refused("GRPC_SERVER_USE_TLS", |text| switch(text) == Ok(false), "false, since the port does not speak TLS"),
+    refused("GRPC_UDS", |_| false, "unset, since the service listens on TCP only"),
+    refused("REDIS_TLS", |text| switch(text) == Ok(false), "false, since Redis is not spoken to over TLS"),
+    refused("REDIS_TYPE", |text| text.eq_ignore_ascii_case("single"), "SINGLE, the only kind of Redis known here"),
+];
+
+// === impl Environment ===
+
+impl Environment {
+    pub(super) fn new(variables: impl Iterator<Item = (String, String)>) -> Environment {
+        Environment { variables: variables.filter(|(_, value)| !value.is_empty()).collect() }
+    }
+
+    /// The layer that these variables make. Mistakes and remarks go to `errors` and `notes`.
+    pub(super) fn layer(&self, notes: &mut Vec<Note>, errors: &mut Vec<SettingsError>) -> Layer {
+        let mut layer = Layer::default();
+        self.reference_names(&mut layer, notes, errors);
+        for (name, value) in self.variables.range(schema::PREFIX.to_owned()..) {
+            if !name.starts_with(schema::PREFIX) {
+                break;
+            }
+            if name == super::FILE_VARIABLE {
+                continue;
+            }
+            if is_service_link(name, value) {
+                notes.push(service_link_note(name));
+                continue;
+            }
+            match schema::find_variable(name) {
+                Some(key) => {
+                    if let Some(other) = layer.place(key.path) {
+                        notes.push(Note::new(format!("both {name} and {other} are set: {name} holds")));
+                    }
+                    layer.set(key.path, name, written(key.kind, value));
+                }
+                None => errors.push(SettingsError::UnknownVariable {
+                    name: name.clone(),
+                    suggestion: schema::suggest_variable(name),
+                }),
+            }
+        }
+        layer
+    }
+
+    /// The part of the layer that comes from names of the reference service.
+    fn reference_names(&self, layer: &mut Layer, notes: &mut Vec<Note>, errors: &mut Vec<SettingsError>) {
+        for Alias { variable, path, translate } in ALIASES {
+            match self.get(variable) {
+                Some(value) if is_service_link(variable, value) => {
+                    notes.push(service_link_note(variable));
+                }
+                Some(value) => layer.set(path, variable, ValueKind::String(translate(value))),
+                None => {}
+            }
+        }
+        self.runtime_directory(layer);
+        self.redis(layer, errors);
+        for Refused { variable, is_so_anyway, right } in REFUSED {
+            if let Some(value) = self.get(variable).filter(|value| !is_so_anyway(value)) {
+                errors.push(SettingsError::Invalid {
+                    place: (*variable).to_owned(),
+                    value: Some(value.to_owned()),
+                    right: (*right).to_owned(),
+                });
+            }
+        }
+    }
+
+    /// The three variables that together name the directory of rules.
+    fn runtime_directory(&self, layer: &mut Layer) {
+        let (root, subdirectory) = (self.get("RUNTIME_ROOT"), self.get("RUNTIME_SUBDIRECTORY"));
+        if root.is_none() && subdirectory.is_none() {
+            return;
+        }
+        // The defaults are the reference's.
+        let root = root.unwrap_or("/srv/runtime_data/current");
+        let app = self.get("RUNTIME_APPDIRECTORY").unwrap_or("config");
+        let parts = [Some(root.trim_end_matches('/')), subdirectory.map(|part| part.trim_matches('/')), Some(app)];
+        let path = parts.into_iter().flatten().collect::<Vec<_>>().join("/");
+        let place = if self.get("RUNTIME_ROOT").is_some() { "RUNTIME_ROOT" } else { "RUNTIME_SUBDIRECTORY" };
+        layer.set("rules.paths", place, ValueKind::Array(vec![path.into()]));
+    }
+
+    /// Address and credentials of Redis.
+    fn redis(&self, layer: &mut Layer, errors: &mut Vec<SettingsError>) {
+        if let Some(url) = self.get("REDIS_URL") {
+            match with_socket_type(url, self.get("REDIS_SOCKET_TYPE")) {
+                Ok(url) => layer.set("store.redis.url", "REDIS_URL", ValueKind::String(url)),
+                Err(right) => errors.push(SettingsError::Invalid {
+                    place: "REDIS_SOCKET_TYPE".to_owned(),
+                    value: self.get("REDIS_SOCKET_TYPE").map(str::to_owned),
+                    right: right.to_owned(),
+                }),
+            }
+        }
+        if let Some(text) = self.get("REDIS_AUTH") {
+            let (username, password) = text.split_once(':').unwrap_or(("", text));
+            layer.set("store.redis.username", "REDIS_AUTH", ValueKind::String(username.to_owned()));
+            layer.set("store.redis.password", "REDIS_AUTH", ValueKind::String(password.to_owned()));
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
+    }
+}
+
+/// The text of a variable in the form that its kind has in a layer.
+fn written(kind: Kind, value: &str) -> ValueKind {
+    match kind {
+        Kind::Texts => ValueKind::Array(value.split(',').map(|part| part.trim().into()).collect()),
+        Kind::Word | Kind::Text | Kind::Secret => ValueKind::String(value.to_owned()),
+    }
+}
+
+/// The reference's address in a form of ours. There a missing type means `unix`; here the address says it itself, and
+/// the type must only not contradict.
+fn with_socket_type(url: &str, socket_type: Option<&str>) -> Result<String, &'static str> {
+    let is_path = url.starts_with('/') || url.starts_with("unix://");
+    let is_network = matches!(RedisUrl::parse(url).as_ref().map(RedisUrl::address), Ok(RedisAddress::Tcp { .. }));
+    match socket_type {
+        Some("unix") if is_network => Err("tcp, since REDIS_URL names a host and a port"),
+        Some("unix") if !is_path && !url.contains("://") => Ok(format!("unix://{url}")),
+        Some("tcp") if is_path => Err("unix, since REDIS_URL names a path"),
+        None | Some("unix" | "tcp") => Ok(url.to_owned()),
+        Some(_) => Err("unix or tcp"),
+    }
+}
+
+/// Whether this is one of the variables by which Kubernetes tells a pod of the services in its namespace. A service
+/// called `tidegate` or `tidegate-grpc` makes `TIDEGATE_PORT` or even `TIDEGATE_GRPC_PORT`, with values such as
+/// `tcp://10.0.0.7:8081`; without this look every pod of such a deployment would refuse to start.
+fn is_service_link(name: &str, value: &str) -> bool {
+    const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+
+    let is_address = PROTOCOLS.iter().any(|protocol| {
+        let scheme = value.split_once("://").map(|(scheme, _)| scheme);
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(protocol))
+    });
+    // `…_PORT_8081_TCP_ADDR` and its like.
+    let of_one_port = || {
+        name.match_indices("_PORT_").any(|(at, separator)| {
+            let mut parts = name[at + separator.len()..].split('_');
+            parts.next().is_some_and(|port| port.parse::<u16>().is_ok())
+                && parts.next().is_some_and(|protocol| PROTOCOLS.contains(&protocol))
+        })
+    };
+    name.ends_with("_PORT") && is_address
+        || name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || of_one_port()
+}
+
+fn service_link_note(name: &str) -> Note {
+    Note::new(format!("{} looks like a variable that Kubernetes sets for a service: left alone", quoted(name)))
+}
+
+fn same(text: &str) -> String {
+    text.to_owned()
+}
+
+/// A whole number as Go reads it with base 0: `0x1f90` and `017620` too. Anything else stays as it is, to be refused
+/// by name.
+fn whole(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    let (digits, radix) = match lower.as_bytes() {
+        [b'0', b'x', ..] => (&lower[2..], 16),
+        [b'0', b'o', ..] => (&lower[2..], 8),
+        [b'0', b'b', ..] => (&lower[2..], 2),
+        [b'0', _, ..] => (&lower[1..], 8),
+        _ => return text.to_owned(),
+    };
+    match u64::from_str_radix(digits, radix) {
+        Ok(number) if !digits.starts_with('+') => number.to_string(),
+        _ => text.to_owned(),
+    }
+}
+
+/// The reference's levels, in any case, as ours.
+fn level(text: &str) -> String {
+    let lower = text.to_lowercase();
+    match lower.as_str() {
+        "panic" | "fatal" => "error".to_owned(),
+        "warning" => "warn".to_owned(),
+        _ => lower,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The layer's text for a key, the notes and the errors.
+    fn read(variables: &[(&str, &str)], path: &str) -> (Option<String>, Vec<String>, Vec<String>) {
+        let (mut notes, mut errors) = (Vec::new(), Vec::new());
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let layer = Environment::new(variables).layer(&mut notes, &mut errors);
+        let value = layer.value(path).map(|(value, _)| value.to_string());
+        (value, notes.iter().map(Note::to_string).collect(), errors.iter().map(SettingsError::to_string).collect())
+    }
+
+    fn value(variables: &[(&str, &str)], path: &str) -> Option<String> {
+        let (value, notes, errors) = read(variables, path);
+        assert_eq!((notes, errors), (vec![], vec![]), "{variables:?}");
+        value
+    }
+
+    #[test]
+    fn every_alias_and_every_key_has_its_variable() {
+        for Alias { variable, path, .. } in ALIASES {
+            assert!(schema::find(path).is_some(), "{variable}");
+            assert_eq!(value(&[(variable, "7")], path).as_deref(), Some("7"), "{variable}");
+        }
+        for key in schema::KEYS.iter().filter(|key| key.kind != Kind::Texts) {
+            assert_eq!(value(&[(&key.variable(), "7")], key.path).as_deref(), Some("7"), "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn our_name_wins_over_the_references_and_a_note_says_so() {
+        let (port, notes, _) = read(&[("GRPC_PORT", "1"), ("TIDEGATE_GRPC_PORT", "2")], "grpc.port");
+        assert_eq!(port.as_deref(), Some("2"));
+        assert_eq!(notes, ["both TIDEGATE_GRPC_PORT and GRPC_PORT are set: TIDEGATE_GRPC_PORT holds"]);
+    }
+
+    #[test]
+    fn unknown_names_are_refused_with_our_prefix_and_ignored_without() {
+        let (_, _, errors) = read(&[("TIDEGATE_GRPC_PROT", "1"), ("GRPC_PROT", "1"), ("PATH", "x")], "grpc.port");
+        assert_eq!(
+            errors,
+            ["\"TIDEGATE_GRPC_PROT\" is set in the environment, but no setting has that name; \
+              did you mean TIDEGATE_GRPC_PORT?"]
+        );
+        assert_eq!(value(&[("TIDEGATE_SETTINGS", "x"), ("TIDEGATE_GRPC_PROT", "")], "grpc.port"), None);
+    }
+
+    #[test]
+    fn what_kubernetes_sets_for_services_stops_nothing() {
+        let links = [
+            ("TIDEGATE_PORT", "tcp://10.0.0.7:8081"),
+            ("TIDEGATE_GRPC_PORT", "tcp://10.0.0.7:8081"),
+            ("TIDEGATE_SERVICE_HOST", "10.0.0.7"),
+            ("TIDEGATE_SERVICE_PORT_GRPC", "8081"),
+            ("TIDEGATE_PORT_8081_TCP", "tcp://10.0.0.7:8081"),
+            ("TIDEGATE_PORT_8081_TCP_ADDR", "10.0.0.7"),
+            ("GRPC_PORT", "tcp://10.0.0.8:1"),
+        ];
+        let (port, notes, errors) = read(&links, "grpc.port");
+        assert_eq!((port, errors), (None, vec![]));
+        assert_eq!(notes.len(), links.len());
+    }
+
+    #[test]
+    fn the_runtime_directory_is_joined_from_its_three_parts() {
+        let path = |variables: &[(&str, &str)]| {
+            let (settings, _) = super::super::Settings::load(None, variables.iter().copied()).unwrap();
+            settings.rules.paths[0].to_str().unwrap().to_owned()
+        };
+        let root = ("RUNTIME_ROOT", "/data/");
+        let subdirectory = ("RUNTIME_SUBDIRECTORY", "ratelimit");
+        assert_eq!(path(&[root, subdirectory]), "/data/ratelimit/config");
+        assert_eq!(path(&[root, ("RUNTIME_APPDIRECTORY", "c")]), "/data/c");
+        assert_eq!(path(&[subdirectory]), "/srv/runtime_data/current/ratelimit/config");
+        assert_eq!(path(&[("RUNTIME_APPDIRECTORY", "c")]), "config/rules.yaml");
+    }
+
+    #[test]
+    fn numbers_levels_and_formats_are_read_as_the_reference_reads_them() {
+        assert_eq!(value(&[("PORT", "0x1f90")], "http.port").as_deref(), Some("8080"));
+        assert_eq!(value(&[("PORT", "017620")], "http.port").as_deref(), Some("8080"));
+        assert_eq!(value(&[("PORT", "0x+1")], "http.port").as_deref(), Some("0x+1"));
+        assert_eq!(value(&[("PORT", "0é")], "http.port").as_deref(), Some("0é"));
+        for (written, meant) in [("PANIC", "error"), ("Warning", "warn"), ("TRACE", "trace")] {
+            assert_eq!(value(&[("LOG_LEVEL", written)], "log.level").as_deref(), Some(meant));
+        }
+        assert_eq!(value(&[("LOG_FORMAT", "JSON")], "log.format").as_deref(), Some("json"));
+    }
+
+    #[test]
+    fn the_socket_type_makes_a_path_and_contradicts_nothing() {
+        let url = |url, kind| value(&[("REDIS_URL", url), ("REDIS_SOCKET_TYPE", kind)], "store.redis.url");
+        assert_eq!(url("redis:6379", "tcp").as_deref(), Some("redis:6379"));
+        assert_eq!(url("/run/r.sock", "").as_deref(), Some("/run/r.sock"));
+        assert_eq!(url("/run/r.sock", "unix").as_deref(), Some("/run/r.sock"));
+        assert_eq!(url("r.sock", "unix").as_deref(), Some("unix://r.sock"));
+        for (url, kind) in [("u:hunter2@redis:6379", "udp"), ("redis:6379", "unix"), ("/run/r.sock", "tcp")] {
+            let (_, _, errors) = read(&[("REDIS_URL", url), ("REDIS_SOCKET_TYPE", kind)], "store.redis.url");
+            assert_eq!(errors.len(), 1);
+            assert!(errors[0].starts_with("REDIS_SOCKET_TYPE is ") && !errors[0].contains("hunter2"), "{errors:?}");
+        }
+    }
+
+    #[test]
+    fn what_we_cannot_do_is_refused_and_what_changes_nothing_is_not() {
+        let harmless = [
+            ("BACKEND_TYPE", "redis"),
+            ("CONFIG_TYPE", "FILE"),
+            ("GRPC_SERVER_USE_TLS", "f"),
+            ("REDIS_TLS", "false"),
+            ("REDIS_TYPE", "SINGLE"),
+            ("USE_STATSD", "false"),
+        ];
+        assert_eq!(value(&harmless, "grpc.port"), None);
+        let asking = [
+            ("BACKEND_TYPE", "memcache"),
+            ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
+            ("GRPC_SERVER_USE_TLS", "true"),
+            ("GRPC_UDS", "/run/x"),
+            ("REDIS_TLS", "1"),
+            ("REDIS_TYPE", "cluster"),
+        ];
+        let (_, _, errors) = read(&asking, "grpc.port");
+        assert_eq!(errors.len(), asking.len());
+        assert_eq!(errors[2], "GRPC_SERVER_USE_TLS is \"true\", but must be false, since the port does not speak TLS");
+    }
+}

@@ -1,0 +1,281 @@
+//! From one text per key to what the program uses.
+//!
+//! Each line of [`settings`] names a key and what it may be. A value that is wrong is noted as a mistake and its
+//! default read in its stead, so that the walk goes on and finds the others; the settings that come out of such a
+//! walk are never used.
+
+use std::fmt::Display;
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use config::ValueKind;
+
+use super::error::SettingsError;
+use super::log::{LogFilter, LogFormat, LogSettings};
+use super::redis_url::{RedisCredentials, RedisUrl, Secret};
+use super::schema::{self, Kind};
+use super::sources::Layer;
+use super::text::{self, Parsed};
+use super::{
+    GrpcSettings, HttpSettings, MemorySettings, MetricsSettings, RedisSettings, ResponseSettings, RulesSettings,
+    RuntimeSettings, Settings, ShutdownSettings, StoreKind, StoreSettings,
+};
+use crate::rules::{Algorithm, Defaults};
+use crate::window::{Charging, Precision};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// Longest key prefix, in bytes: every key of every counter carries it.
+const KEY_PREFIX_BYTES_MAX: usize = 64;
+
+/// Most paths of rules.
+const PATHS_MAX: usize = 1_000;
+
+/// The settings that the merged layers mean. Where `errors` has grown, they must not be used.
+pub(super) fn settings(merged: &Layer, defaults: &Layer, errors: &mut Vec<SettingsError>) -> Settings {
+    let mut read = Reader { merged, defaults, errors };
+    Settings {
+        grpc: grpc(&mut read),
+        http: http(&mut read),
+        rules: rules(&mut read),
+        store: store(&mut read),
+        response: response(&mut read),
+        shadow_mode: read.switch("shadow_mode"),
+        quota_mode: read.switch("quota_mode"),
+        near_limit_ratio: read.parsed("near_limit_ratio", text::ratio),
+        metrics: MetricsSettings { series_max: read.whole("metrics.series_max", 0..=1_000_000) },
+        log: LogSettings {
+            filter: read.parsed("log.level", LogFilter::parse),
+            format: read.choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
+        },
+        shutdown: ShutdownSettings {
+            delay: read.duration("shutdown.delay", Duration::ZERO..=10 * MINUTE),
+            timeout: read.duration("shutdown.timeout", Duration::ZERO..=HOUR),
+        },
+        runtime: RuntimeSettings { workers: NonZeroUsize::new(read.whole("runtime.workers", 0..=1_024)) },
+    }
+}
+
+fn grpc(read: &mut Reader<'_>) -> GrpcSettings {
+    GrpcSettings {
+        host: read.parsed("grpc.host", text::host),
+        port: read.whole("grpc.port", 0..=u16::MAX),
+        connections_max: read.whole("grpc.connections_max", 1..=1_000_000),
+        streams_per_connection_max: read.whole("grpc.streams_per_connection_max", 1..=100_000),
+        request_bytes_max: read.size("grpc.request_bytes_max", KIB..=64 * MIB),
+        handshake_timeout: read.duration("grpc.handshake_timeout", 100 * MILLISECOND..=5 * MINUTE),
+        connection_age: read.duration_or_never("grpc.connection_age", 8_760 * HOUR),
+        connection_age_grace: read.duration("grpc.connection_age_grace", SECOND..=168 * HOUR),
+        keepalive_interval: read.duration_or_never("grpc.keepalive_interval", 24 * HOUR),
+        keepalive_timeout: read.duration("grpc.keepalive_timeout", 100 * MILLISECOND..=10 * MINUTE),
+        reflection: read.switch("grpc.reflection"),
+    }
+}
+
+fn http(read: &mut Reader<'_>) -> HttpSettings {
+    HttpSettings {
+        host: read.parsed("http.host", text::host),
+        port: read.whole("http.port", 0..=u16::MAX),
+        connections_max: read.whole("http.connections_max", 1..=1_000_000),
+        request_bytes_max: read.size("http.request_bytes_max", KIB..=64 * MIB),
+        header_timeout: read.duration("http.header_timeout", 100 * MILLISECOND..=5 * MINUTE),
+    }
+}
+
+fn rules(read: &mut Reader<'_>) -> RulesSettings {
+    let algorithms = [
+        ("sliding_window", Algorithm::SlidingWindow),
+        ("fixed_window", Algorithm::FixedWindow),
+        ("token_bucket", Algorithm::TokenBucket),
+    ];
+    let precision = |text: &str| {
+        let ticks = text::whole(text, &(1..=1_024_u32))?;
+        Precision::try_new(ticks).ok_or_else(|| "a whole number from 1 to 1024".to_owned())
+    };
+    RulesSettings {
+        paths: read.paths("rules.paths"),
+        reload_interval: read.duration("rules.reload_interval", 50 * MILLISECOND..=HOUR),
+        merge_domains: read.switch("rules.merge_domains"),
+        defaults: Defaults {
+            algorithm: read.choice("rules.defaults.algorithm", &algorithms),
+            precision: read.parsed("rules.defaults.precision", precision),
+            charging: read.choice(
+                "rules.defaults.charging",
+                &[("all_or_nothing", Charging::AllOrNothing), ("each", Charging::Each)],
+            ),
+        },
+    }
+}
+
+fn store(read: &mut Reader<'_>) -> StoreSettings {
+    /// The word in `store.kind`.
+    #[derive(Clone, Copy)]
+    enum Asked {
+        Auto,
+        Memory,
+        Redis,
+    }
+
+    let asked = read.choice("store.kind", &[("auto", Asked::Auto), ("memory", Asked::Memory), ("redis", Asked::Redis)]);
+    let redis = redis(read);
+    let kind = match (asked, redis) {
+        (Asked::Memory, _) | (Asked::Auto, None) => StoreKind::Memory,
+        (Asked::Auto | Asked::Redis, Some(redis)) => StoreKind::Redis(Box::new(redis)),
+        (Asked::Redis, None) => {
+            let place = read.place("store.kind");
+            read.conflict(format!("{place} is redis, but store.redis.url is empty; set it to the address of Redis"));
+            StoreKind::Memory
+        }
+    };
+    StoreSettings {
+        kind,
+        deadline: read.duration("store.deadline", MILLISECOND..=10 * SECOND),
+        key_prefix: read.parsed("store.key_prefix", key_prefix),
+        memory: MemorySettings { keys_max: read.whole("store.memory.keys_max", 1..=100_000_000) },
+    }
+}
+
+/// The Redis store's settings, if there is an address. All are checked in any case.
+fn redis(read: &mut Reader<'_>) -> Option<RedisSettings> {
+    let url =
+        read.parsed("store.redis.url", |text| if text.is_empty() { Ok(None) } else { RedisUrl::parse(text).map(Some) });
+    let username = read.optional("store.redis.username");
+    let password = read.optional("store.redis.password").map(Secret::new);
+    let password_file = read.optional("store.redis.password_file").map(PathBuf::from);
+    let connect_timeout = read.duration("store.redis.connect_timeout", 10 * MILLISECOND..=MINUTE);
+    let response_timeout = read.duration("store.redis.response_timeout", 10 * MILLISECOND..=MINUTE);
+    let batch_max = read.whole("store.redis.batch_max", 1..=128);
+    let calls_in_flight = read.whole("store.redis.calls_in_flight", 1..=64);
+
+    let url = url?;
+    // A password of its own replaces the URL's user and password; a user alone, only the URL's user.
+    let credentials = match (username, password) {
+        (username, Some(password)) => RedisCredentials { username, password: Some(password) },
+        (Some(username), None) => {
+            RedisCredentials { username: Some(username), password: url.credentials().password.clone() }
+        }
+        (None, None) => url.credentials().clone(),
+    };
+    if password_file.is_some() && credentials.password.is_some() {
+        let place = read.place("store.redis.password_file");
+        read.conflict(format!("{place} names a file, but there is a password besides it; keep one of the two"));
+    }
+    let url = url.with_credentials(credentials);
+    Some(RedisSettings { url, password_file, connect_timeout, response_timeout, batch_max, calls_in_flight })
+}
+
+fn response(read: &mut Reader<'_>) -> ResponseSettings {
+    let header = |text: &str| match http::HeaderName::from_bytes(text.as_bytes()) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("a header name such as RateLimit-Limit".to_owned()),
+    };
+    ResponseSettings {
+        headers_enabled: read.switch("response.headers_enabled"),
+        limit_header: read.parsed("response.limit_header", header),
+        remaining_header: read.parsed("response.remaining_header", header),
+        reset_header: read.parsed("response.reset_header", header),
+        dynamic_metadata: read.switch("response.dynamic_metadata"),
+    }
+}
+
+/// Braces would choose the slot of all keys on Redis Cluster; blanks would trouble the tools that list keys.
+fn key_prefix(text: &str) -> Parsed<String> {
+    let wrong = |c: char| c == '{' || c == '}' || c.is_whitespace() || c.is_control();
+    if text.len() > KEY_PREFIX_BYTES_MAX || text.contains(wrong) {
+        return Err(format!("at most {KEY_PREFIX_BYTES_MAX} bytes of text without braces and blanks"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads keys one by one and collects what is wrong with them.
+struct Reader<'r> {
+    merged: &'r Layer,
+    defaults: &'r Layer,
+    errors: &'r mut Vec<SettingsError>,
+}
+
+impl Reader<'_> {
+    fn parsed<T>(&mut self, path: &str, parse: impl Fn(&str) -> Parsed<T>) -> T {
+        let (value, place) = text_at(self.merged, path);
+        parse(value).unwrap_or_else(|right| {
+            let secret = schema::find(path).is_none_or(|key| key.kind == Kind::Secret);
+            let value = if secret { None } else { Some(value.to_owned()) };
+            self.errors.push(SettingsError::Invalid { place: place.to_owned(), value, right });
+            let (default, _) = text_at(self.defaults, path);
+            parse(default).expect("a test reads every default")
+        })
+    }
+
+    fn whole<N>(&mut self, path: &str, range: RangeInclusive<N>) -> N
+    where
+        N: TryFrom<u64> + PartialOrd + Display,
+    {
+        self.parsed(path, |text| text::whole(text, &range))
+    }
+
+    fn duration(&mut self, path: &str, range: RangeInclusive<Duration>) -> Duration {
+        self.parsed(path, |text| text::duration(text, &range))
+    }
+
+    /// A duration of which 0 means that the thing is off.
+    fn duration_or_never(&mut self, path: &str, max: Duration) -> Option<Duration> {
+        Some(self.duration(path, Duration::ZERO..=max)).filter(|duration| !duration.is_zero())
+    }
+
+    fn size(&mut self, path: &str, range: RangeInclusive<usize>) -> usize {
+        self.parsed(path, |text| text::size(text, &range))
+    }
+
+    fn switch(&mut self, path: &str) -> bool {
+        self.parsed(path, text::switch)
+    }
+
+    fn choice<T: Copy>(&mut self, path: &str, words: &[(&str, T)]) -> T {
+        self.parsed(path, |text| text::choice(text, words))
+    }
+
+    /// A text of which the empty one means none.
+    fn optional(&mut self, path: &str) -> Option<String> {
+        let (value, _) = text_at(self.merged, path);
+        Some(value.to_owned()).filter(|text| !text.is_empty())
+    }
+
+    fn paths(&mut self, path: &str) -> Vec<PathBuf> {
+        let Some((ValueKind::Array(values), place)) = self.merged.value(path) else {
+            return Vec::new();
+        };
+        let paths: Vec<PathBuf> = values.iter().map(|value| PathBuf::from(value.to_string())).collect();
+        if !(1..=PATHS_MAX).contains(&paths.len()) || paths.iter().any(|path| path.as_os_str().is_empty()) {
+            self.errors.push(SettingsError::Invalid {
+                place: place.to_owned(),
+                value: Some(values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+                right: format!("1 to {PATHS_MAX} paths of files or directories, none of them empty"),
+            });
+        }
+        paths
+    }
+
+    fn place(&self, path: &str) -> String {
+        let (_, place) = text_at(self.merged, path);
+        place.to_owned()
+    }
+
+    fn conflict(&mut self, sentence: String) {
+        self.errors.push(SettingsError::Conflict(sentence));
+    }
+}
+
+/// A key's text and place. The sources give every key but lists as text, and the defaults have every key.
+fn text_at<'l>(layer: &'l Layer, path: &str) -> (&'l str, &'l str) {
+    match layer.value(path) {
+        Some((ValueKind::String(text), place)) => (text, place),
+        _ => unreachable!("{path} is not in the built-in defaults or no text: a test reads every default"),
+    }
+}

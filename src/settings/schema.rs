@@ -1,0 +1,173 @@
+//! The table of all keys.
+//!
+//! Environment names are made from this table and found in it: with a rule alone, `TIDEGATE_STORE_REDIS_BATCH_MAX`
+//! could be `store.redis.batch.max` as well. Unknown names are compared with it to say what was probably meant. What
+//! a value may be is not here but where it becomes a type ([`super::meaning`]); a test holds the two, and
+//! `config/settings.yaml`, to the same keys.
+
+/// A key and how its value is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    pub(super) path: &'static str,
+    pub(super) kind: Kind,
+}
+
+/// How a value is written, as far as the sources must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A number, a duration, a switch, a name out of a list: anything whose text YAML may take for a number.
+    Word,
+    /// Free text. YAML must see text, since `1e3` would come back as `1000.0`.
+    Text,
+    /// Several texts; in the environment with commas between.
+    Texts,
+    /// Free text that is never shown.
+    Secret,
+}
+
+const fn key(path: &'static str, kind: Kind) -> Key {
+    Key { path, kind }
+}
+
+/// All keys, in the order of `config/settings.yaml`.
+pub(super) const KEYS: &[Key] = &[
+    key("grpc.host", Kind::Text),
+    key("grpc.port", Kind::Word),
+    key("grpc.connections_max", Kind::Word),
+    key("grpc.streams_per_connection_max", Kind::Word),
+    key("grpc.request_bytes_max", Kind::Word),
+    key("grpc.handshake_timeout", Kind::Word),
+    key("grpc.connection_age", Kind::Word),
+    key("grpc.connection_age_grace", Kind::Word),
+    key("grpc.keepalive_interval", Kind::Word),
+    key("grpc.keepalive_timeout", Kind::Word),
+    key("grpc.reflection", Kind::Word),
+    key("http.host", Kind::Text),
+    key("http.port", Kind::Word),
+    key("http.connections_max", Kind::Word),
+    key("http.request_bytes_max", Kind::Word),
+    key("http.header_timeout", Kind::Word),
+    key("rules.paths", Kind::Texts),
+    key("rules.reload_interval", Kind::Word),
+    key("rules.merge_domains", Kind::Word),
+    key("rules.defaults.algorithm", Kind::Word),
+    key("rules.defaults.precision", Kind::Word),
+    key("rules.defaults.charging", Kind::Word),
+    key("store.kind", Kind::Word),
+    key("store.deadline", Kind::Word),
+    key("store.key_prefix", Kind::Text),
+    key("store.memory.keys_max", Kind::Word),
+    key("store.redis.url", Kind::Secret),
+    key("store.redis.username", Kind::Secret),
+    key("store.redis.password", Kind::Secret),
+    key("store.redis.password_file", Kind::Text),
+    key("store.redis.connect_timeout", Kind::Word),
+    key("store.redis.response_timeout", Kind::Word),
+    key("store.redis.batch_max", Kind::Word),
+    key("store.redis.calls_in_flight", Kind::Word),
+    key("response.headers_enabled", Kind::Word),
+    key("response.limit_header", Kind::Text),
+    key("response.remaining_header", Kind::Text),
+    key("response.reset_header", Kind::Text),
+    key("response.dynamic_metadata", Kind::Word),
+    key("shadow_mode", Kind::Word),
+    key("quota_mode", Kind::Word),
+    key("near_limit_ratio", Kind::Word),
+    key("metrics.series_max", Kind::Word),
+    key("log.level", Kind::Text),
+    key("log.format", Kind::Word),
+    key("shutdown.delay", Kind::Word),
+    key("shutdown.timeout", Kind::Word),
+    key("runtime.workers", Kind::Word),
+];
+
+/// What our own variables begin with.
+pub(super) const PREFIX: &str = "TIDEGATE_";
+
+/// Longest name that is compared with the table, in characters: comparing costs its length squared, and no key is
+/// half as long.
+const COMPARED_MAX: usize = 80;
+
+// === impl Key ===
+
+impl Key {
+    /// The variable that sets this key.
+    pub(super) fn variable(&self) -> String {
+        format!("{PREFIX}{}", self.path.to_ascii_uppercase().replace('.', "_"))
+    }
+}
+
+/// The key of that path.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// The key that the variable sets.
+pub(super) fn find_variable(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.variable() == name)
+}
+
+/// Whether the path is one to which keys belong, such as `store.redis`.
+pub(super) fn is_group(path: &str) -> bool {
+    KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// "; did you mean x?" with the path that is most like the written one, or nothing if none is like it.
+pub(super) fn suggest_path(written: &str) -> String {
+    // A key that stands outside its group is recognised by its last part.
+    let outside = |path: &str| path.rsplit('.').next().is_some_and(|last| last == written);
+    match KEYS.iter().find(|key| outside(key.path)) {
+        Some(key) => hint(key.path),
+        None => suggest(written, KEYS.iter().map(|key| key.path.to_owned())),
+    }
+}
+
+/// The same for a variable.
+pub(super) fn suggest_variable(written: &str) -> String {
+    let names = KEYS.iter().map(Key::variable).chain([super::FILE_VARIABLE.to_owned()]);
+    suggest(written, names)
+}
+
+fn suggest(written: &str, known: impl Iterator<Item = String>) -> String {
+    let written: String = written.chars().take(COMPARED_MAX).collect();
+    let nearest = known.map(|name| (strsim::damerau_levenshtein(&written, &name), name)).min();
+    match nearest {
+        // More than a third of the letters wrong is no likeness any more.
+        Some((distance, name)) if distance * 3 <= name.len() => hint(&name),
+        _ => String::new(),
+    }
+}
+
+fn hint(name: &str) -> String {
+    format!("; did you mean {name}?")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_keys_share_a_variable() {
+        let names: BTreeSet<String> = KEYS.iter().map(Key::variable).collect();
+        assert_eq!(names.len(), KEYS.len());
+        assert!(!names.contains(super::super::FILE_VARIABLE));
+    }
+
+    #[test]
+    fn a_path_is_a_key_or_a_group_but_never_both() {
+        assert!(KEYS.iter().all(|key| !is_group(key.path)));
+        assert!(is_group("store.redis"));
+        assert!(!is_group("store.red"));
+    }
+
+    #[test]
+    fn a_slip_of_the_finger_finds_its_key_and_nonsense_finds_none() {
+        assert_eq!(suggest_path("grpc.prot"), "; did you mean grpc.port?");
+        assert_eq!(suggest_path("keys_max"), "; did you mean store.memory.keys_max?");
+        assert_eq!(suggest_variable("TIDEGATE_HTTP_PROT"), "; did you mean TIDEGATE_HTTP_PORT?");
+        assert_eq!(suggest_path("banana"), "");
+        assert_eq!(suggest_path(&"x".repeat(1 << 20)), "");
+    }
+}

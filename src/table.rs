@@ -1,0 +1,105 @@
+//! The rules in force, as one immutable value.
+//!
+//! A request loads a [`Snapshot`] once, so all its descriptors are judged by one generation of rules. There is one
+//! writer: [`TableWriter`] is not `Clone`, so two reloads can't overtake each other. Beside the rules a snapshot
+//! holds what is looked up for each of them once, at load: their metric series and near-limit thresholds.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+use crate::metrics::{Metrics, RuleCounters, near_threshold};
+use crate::rules::{Action, Rule, RuleSet};
+
+/// Counts the rule sets that were in force: 1 is the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(pub u64);
+
+/// One generation of rules, and what was looked up for them.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Which generation this is.
+    pub generation: Generation,
+    /// The rules.
+    pub rules: RuleSet,
+    meters: Box<[Meter]>,
+}
+
+/// What is measured of one rule.
+#[derive(Clone, Debug)]
+pub struct Meter {
+    /// Its series.
+    pub counters: Arc<RuleCounters>,
+    /// Hits above this many are near the limit.
+    pub near_threshold: u64,
+}
+
+/// Reads the rules in force. Cheap to clone; loading never waits.
+#[derive(Clone, Debug)]
+pub struct LimitTable {
+    current: Arc<ArcSwapOption<Snapshot>>,
+}
+
+/// Puts rules in force.
+#[derive(Debug)]
+pub struct TableWriter {
+    current: Arc<ArcSwapOption<Snapshot>>,
+    generation: u64,
+    metrics: Metrics,
+    near_limit_ratio: f32,
+}
+
+/// An empty table, its writer and its reader. `near_limit_ratio` is the share of a limit, 0 to 1, above which hits
+/// are counted as near it.
+#[must_use]
+pub fn limit_table(metrics: Metrics, near_limit_ratio: f32) -> (TableWriter, LimitTable) {
+    let current = Arc::new(ArcSwapOption::empty());
+    let table = LimitTable { current: Arc::clone(&current) };
+    (TableWriter { current, generation: 0, metrics, near_limit_ratio }, table)
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// What is measured of `rule`, which is of this snapshot.
+    #[must_use]
+    pub fn meter(&self, rule: &Rule) -> &Meter {
+        &self.meters[rule.index]
+    }
+}
+
+// === impl LimitTable ===
+
+impl LimitTable {
+    /// The rules in force; `None` before any were.
+    #[must_use]
+    pub fn load(&self) -> Option<Arc<Snapshot>> {
+        self.current.load_full()
+    }
+}
+
+// === impl TableWriter ===
+
+impl TableWriter {
+    /// Puts `rules` in force from the next request on. Requests under way finish by what they loaded.
+    pub fn publish(&mut self, rules: RuleSet) -> Generation {
+        let meters = rules.rules().iter().map(|rule| self.meter(rule)).collect();
+        self.generation += 1;
+        let generation = Generation(self.generation);
+        let totals = self.metrics.totals();
+        totals.rules_loaded.set(rules.rules().len() as u64);
+        totals.config_generation.set(self.generation);
+        self.current.store(Some(Arc::new(Snapshot { generation, rules, meters })));
+        self.metrics.forget_unheld();
+        generation
+    }
+
+    fn meter(&self, rule: &Rule) -> Meter {
+        let path: Vec<&str> = rule.metric_path.iter().map(AsRef::as_ref).collect();
+        let near_threshold = match rule.action {
+            Action::Unlimited => u64::MAX,
+            Action::Limited { limit, .. } => near_threshold(u64::from(limit.requests_per_unit), self.near_limit_ratio),
+        };
+        Meter { counters: self.metrics.rule(&rule.domain, &path), near_threshold }
+    }
+}

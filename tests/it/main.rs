@@ -1,0 +1,21 @@
+//! The integration tests: one crate, hence one link step. `support` starts the real servers; every other module
+//! proves one group of claims.
+//!
+//! A test that needs a server which is not installed prints that it was skipped, and fails instead where
+//! `REQUIRE_REDIS`, `REQUIRE_ENVOY` or `REQUIRE_PROMETHEUS` is 1, as in `make test`: a skip cannot hide there.
+
+// All of it is test code, not only the functions marked as tests.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod support;
+
+mod bad_input;
+mod cases;
+mod counting;
+mod envoy;
+mod lifecycle;
+mod redis_store;
+mod replicas;
+mod shipping;
+mod store_contract;
+mod tidy;

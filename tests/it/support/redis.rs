@@ -1,0 +1,132 @@
+//! A real `redis-server` of the test's own: nothing is saved, and it can be stopped and started again on its port.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::Command;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::process::Process;
+use super::{PATIENCE, eventually, program};
+
+/// A Redis on a port of its own; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Redis {
+    port: u16,
+    folder: TempDir,
+    process: Option<Process>,
+}
+
+// === impl Redis ===
+
+impl Redis {
+    /// An empty Redis that answers; `None` where there is none to start, see [`program`].
+    pub(crate) async fn start() -> Option<Redis> {
+        const ATTEMPTS: usize = 5;
+        for _ in 0..ATTEMPTS {
+            let mut redis = Redis::stopped()?;
+            if redis.starts().await {
+                return Some(redis);
+            }
+            println!("port {} was taken meanwhile; trying another", redis.port);
+        }
+        panic!("redis-server did not start in {ATTEMPTS} attempts");
+    }
+
+    /// The same as [`Redis::start`] for tests that have no runtime.
+    pub(crate) fn start_blocking() -> Option<Redis> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(Redis::start())
+    }
+
+    /// A new connection that blocks.
+    pub(crate) fn connect_blocking(&self) -> redis::Connection {
+        redis::Client::open(self.url()).unwrap().get_connection().unwrap()
+    }
+
+    /// A Redis yet to be started: its address is known and nothing listens there.
+    pub(crate) fn stopped() -> Option<Redis> {
+        program("redis-server", None, "REQUIRE_REDIS")?;
+        Some(Redis { port: free_port(), folder: TempDir::new().unwrap(), process: None })
+    }
+
+    /// Starts it on its port, empty.
+    pub(crate) async fn start_again(&mut self) {
+        assert!(self.starts().await, "redis-server ended at start");
+    }
+
+    /// Starts it; `false` if it ends at once, as it does when somebody else has taken the port.
+    async fn starts(&mut self) -> bool {
+        assert!(self.process.is_none(), "it runs already");
+        let mut command = Command::new(program("redis-server", None, "REQUIRE_REDIS").expect("was there before"));
+        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"]);
+        command.arg(self.port.to_string()).arg("--dir").arg(self.folder.path());
+        let process = self.process.insert(Process::spawn("redis-server", &mut command));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        eventually("redis-server answers a PING or ends", PATIENCE, async || {
+            if process.exit_status().is_some() {
+                return Some(false);
+            }
+            // Only its own word counts: whoever else has the port may speak Redis too.
+            let ready = process.stdout().contains("Ready to accept connections");
+            (ready && ask(address, "PING").await? == "+PONG").then_some(true)
+        })
+        .await
+    }
+
+    /// Kills it: connections break, and everything that it held is lost.
+    pub(crate) fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its first line of an answer to an inline command.
+    pub(crate) async fn ask(&self, command: &str) -> String {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        ask(address, command).await.expect("Redis answers")
+    }
+
+    /// Its whole answer, a bulk string, to an inline command.
+    pub(crate) async fn ask_all(&self, command: &str) -> String {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
+        stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// Its address as settings take it.
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+}
+
+/// A port that was free a moment ago. Redis can't be told to choose one itself.
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// The first line that a Redis answers to an inline command; `None` if it can't be reached.
+async fn ask(address: SocketAddr, command: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    stream.write_all(format!("{command}\r\n").as_bytes()).await.ok()?;
+    let mut answer = [0; 64];
+    let length = stream.read(&mut answer).await.ok()?;
+    Some(String::from_utf8_lossy(&answer[..length]).lines().next()?.to_owned())
+}
+
+#[tokio::test]
+async fn a_redis_comes_back_empty_on_its_port() {
+    let Some(mut redis) = Redis::start().await else { return };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, redis.port));
+    assert_eq!(ask(address, "SET a 1").await.as_deref(), Some("+OK"));
+    redis.stop();
+    assert_eq!(ask(address, "GET a").await, None);
+    redis.start_again().await;
+    assert_eq!(ask(address, "GET a").await.as_deref(), Some("$-1"));
+}

@@ -1,0 +1,253 @@
+//! Our own program, started as its users start it: environment variables in, addresses on standard output.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tidegate::proto::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
+use tidegate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse, rate_limit_response::Code};
+use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::client::Http;
+use super::process::{Ended, Process};
+use super::redis::Redis;
+use super::{PATIENCE, eventually};
+
+/// What to start: rule files, settings, arguments.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    rules: Rules,
+    settings: Vec<(String, String)>,
+    arguments: Vec<OsString>,
+}
+
+/// A folder of rule files; removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    folder: TempDir,
+}
+
+/// A running Tidegate; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Tidegate {
+    process: Process,
+    rules: Rules,
+    grpc: SocketAddr,
+    http: SocketAddr,
+}
+
+// === impl Rules ===
+
+impl Rules {
+    /// A folder with these files, given as (name, text).
+    pub(crate) fn new(files: &[(&str, &str)]) -> Rules {
+        let rules = Rules { folder: TempDir::new().unwrap() };
+        for (name, text) in files {
+            rules.write(name, text);
+        }
+        rules
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file the way editors and deployment tools do: beside, then renamed over the old one.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let unfinished = self.path().join(format!(".{name}.new"));
+        std::fs::write(&unfinished, text).unwrap();
+        std::fs::rename(unfinished, self.path().join(name)).unwrap();
+    }
+}
+
+// === impl Launch ===
+
+impl Launch {
+    /// Tidegate with these rule files, given as (name, text). It keeps counters in memory.
+    pub(crate) fn new(files: &[(&str, &str)]) -> Launch {
+        Launch::with(Rules::new(files))
+    }
+
+    /// Tidegate with the rules in that folder.
+    pub(crate) fn with(rules: Rules) -> Launch {
+        let launch = Launch { rules, settings: Vec::new(), arguments: Vec::new() };
+        launch
+            .setting("TIDEGATE_GRPC_HOST", "127.0.0.1")
+            .setting("TIDEGATE_GRPC_PORT", "0")
+            .setting("TIDEGATE_HTTP_HOST", "127.0.0.1")
+            .setting("TIDEGATE_HTTP_PORT", "0")
+    }
+
+    /// Sets an environment variable; a later one of the same name wins.
+    pub(crate) fn setting(mut self, name: &str, value: impl ToString) -> Launch {
+        self.settings.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Keeps counters in that Redis.
+    pub(crate) fn redis(self, redis: &Redis) -> Launch {
+        self.setting("TIDEGATE_STORE_REDIS_URL", redis.url())
+    }
+
+    /// Starts it, and returns when it has said where it listens.
+    pub(crate) async fn start(self) -> Tidegate {
+        let mut process = self.spawn();
+        let (grpc, http) = eventually("tidegate says where it listens", PATIENCE, async || {
+            let ended = process.exit_status();
+            let stdout = process.stdout();
+            let addresses = Some((listener("grpc", &stdout)?, listener("http", &stdout)?));
+            assert!(ended.is_none(), "tidegate ended at start: {}", process.stderr());
+            addresses
+        })
+        .await;
+        Tidegate { process, rules: self.rules, grpc, http }
+    }
+
+    /// Runs it to its end, which must come by itself.
+    pub(crate) async fn run(self) -> Ended {
+        self.spawn().wait(PATIENCE).await
+    }
+
+    /// Has it check the rules instead of serving them.
+    pub(crate) async fn check(mut self) -> Ended {
+        self.arguments = vec!["check".into(), self.rules.path().into()];
+        self.run().await
+    }
+
+    fn spawn(&self) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        // What the surroundings of the test happen to set must not steer it.
+        command.env_clear();
+        command.env("TIDEGATE_RULES_PATHS", self.rules.path());
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command.args(&self.arguments);
+        Process::spawn("tidegate", &mut command)
+    }
+}
+
+/// The address on the line of the start-up text whose first word is `name`, once that line is whole.
+fn listener(name: &str, stdout: &str) -> Option<SocketAddr> {
+    let whole_lines = stdout.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let mut words =
+        whole_lines.map(str::split_whitespace).find_map(|mut words| (words.next()? == name).then_some(words))?;
+    let address = words.next().unwrap_or_default();
+    Some(address.parse().unwrap_or_else(|_| panic!("{address:?} after {name:?} should be an address in:\n{stdout}")))
+}
+
+// === impl Tidegate ===
+
+impl Tidegate {
+    /// Tidegate with these rule files and counters in that Redis, once it serves.
+    pub(crate) async fn serving(redis: &Redis, files: &[(&str, &str)]) -> Tidegate {
+        let tidegate = Launch::new(files).redis(redis).start().await;
+        tidegate.becomes(ServingStatus::Serving).await;
+        tidegate
+    }
+
+    pub(crate) fn grpc_address(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    pub(crate) fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// A client of its rate limit service, with a connection of its own that is made at the first call.
+    pub(crate) fn grpc(&self) -> RateLimitServiceClient<Channel> {
+        RateLimitServiceClient::new(self.channel())
+    }
+
+    /// A client of its HTTP port.
+    pub(crate) fn http(&self) -> Http {
+        Http::new(self.http)
+    }
+
+    /// Its answer to one call, which must be one.
+    pub(crate) async fn ask(&self, request: RateLimitRequest) -> RateLimitResponse {
+        self.grpc().should_rate_limit(request).await.unwrap_or_else(|status| panic!("{status}")).into_inner()
+    }
+
+    /// The code of its answer to one call.
+    pub(crate) async fn code(&self, request: RateLimitRequest) -> Code {
+        self.ask(request).await.overall_code()
+    }
+
+    /// Its answer to a call in JSON on the HTTP port.
+    pub(crate) async fn json(&self, body: &serde_json::Value) -> super::client::Answer {
+        self.http().post("/json", body.to_string()).await
+    }
+
+    /// What gRPC health says of the rate limit service; `None` when it can't be asked.
+    pub(crate) async fn health(&self) -> Option<ServingStatus> {
+        let request = HealthCheckRequest { service: "ratelimit".to_owned() };
+        let answer = HealthClient::new(self.channel()).check(request).await.ok()?;
+        Some(answer.into_inner().status())
+    }
+
+    /// Waits until gRPC health says `status`.
+    pub(crate) async fn becomes(&self, status: ServingStatus) {
+        let what = format!("health becomes {status:?}");
+        eventually(&what, PATIENCE, async || (self.health().await? == status).then_some(())).await;
+    }
+
+    /// Ends it as an orchestrator does, and gives back its rules for the next one.
+    pub(crate) async fn stop(mut self) -> Rules {
+        self.process.terminate();
+        let ended = self.process.wait(PATIENCE).await;
+        assert!(ended.status.success(), "tidegate ended with {}: {}", ended.status, ended.stderr);
+        self.rules
+    }
+
+    fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc)).expect("an address is a valid authority");
+        endpoint.connect_timeout(Duration::from_secs(5)).timeout(PATIENCE).connect_lazy()
+    }
+}
+
+/// A folder laid out as Kubernetes mounts a ConfigMap: `<file>` is a link to `..data/<file>`, and `..data` a link to a
+/// folder of the present version, which an update replaces in one step.
+#[derive(Debug)]
+pub(crate) struct ConfigMap {
+    root: PathBuf,
+    version: u32,
+}
+
+// === impl ConfigMap ===
+
+impl ConfigMap {
+    /// A mounted ConfigMap of one file, in the folder of `rules`.
+    pub(crate) fn mount(rules: &Rules, name: &str, text: &str) -> ConfigMap {
+        let mut mounted = ConfigMap { root: rules.path().to_owned(), version: 0 };
+        mounted.update(name, text);
+        std::os::unix::fs::symlink(Path::new("..data").join(name), mounted.root.join(name)).unwrap();
+        mounted
+    }
+
+    /// Puts a new version in the place of the old one, and removes the old one.
+    pub(crate) fn update(&mut self, name: &str, text: &str) {
+        let old = self.root.join(format!("..version_{}", self.version));
+        self.version += 1;
+        let new = format!("..version_{}", self.version);
+        std::fs::create_dir(self.root.join(&new)).unwrap();
+        std::fs::write(self.root.join(&new).join(name), text).unwrap();
+        std::os::unix::fs::symlink(&new, self.root.join("..data_tmp")).unwrap();
+        std::fs::rename(self.root.join("..data_tmp"), self.root.join("..data")).unwrap();
+        if old.exists() {
+            std::fs::remove_dir_all(old).unwrap();
+        }
+    }
+}

@@ -54,6 +54,46 @@ async fn the_demo_limits_as_its_files_say() {
     assert_eq!(envoy.http("main").get("/").await.status, StatusCode::TOO_MANY_REQUESTS, "request 11");
 }
 
+/// What the README shows is tried as it stands there, but for the ports and for the time that a busy machine needs.
+#[tokio::test]
+async fn the_readme_s_envoy_gives_the_answer_that_the_readme_shows() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let block = |start: &str| {
+        let (_, rest) = readme.split_once(start).expect("the README has this block");
+        rest.split_once("```").expect("a block ends").0
+    };
+    let rules = std::fs::read_to_string(root.join("config/rules.yaml")).unwrap();
+    let tidegate = Launch::with(Rules::new(&[("rules.yaml", &rules)])).start().await;
+    let port = |port: u16| format!("port_value: {port} ");
+    let text = block("```yaml\n")
+        .replace(&port(10_000), &port(0))
+        .replace(&port(8_081), &port(tidegate.grpc_address().port()))
+        .replace(&port(8_080), &port(tidegate.http_address().port()))
+        .replace("domain: example\n", "domain: example\n                      timeout: 10s\n");
+    let mut bootstrap: Value = serde_yaml::from_str(&text).unwrap();
+    bootstrap["admin"] = json!({ "address": { "socket_address": { "address": "127.0.0.1", "port_value": 0 } } });
+    let Some(envoy) = Envoy::start_with(&bootstrap).await else { return };
+    for _ in 0..5 {
+        let answer = envoy.http("main").get_with("/healthcheck", &[("x-user", "ann")]).await;
+        assert_eq!((answer.status, answer.text().as_str()), (StatusCode::OK, "OK"));
+    }
+    let sixth = envoy.http("main").get_with("/healthcheck", &[("x-user", "ann")]).await;
+    let mut shown = block("is answered:\n\n```\n").lines();
+    assert_eq!(shown.next(), Some("HTTP/1.1 429 Too Many Requests"));
+    assert_eq!(sixth.status, StatusCode::TOO_MANY_REQUESTS);
+    for line in shown {
+        let (name, value) = line.split_once(": ").expect("a header");
+        if name == "x-ratelimit-reset" {
+            // It counts down while a slow machine asks.
+            let seconds: u32 = sixth.header(name).parse().unwrap();
+            assert!((1..=60).contains(&seconds), "{seconds} s");
+        } else {
+            assert_eq!(sixth.header(name), value, "{name}");
+        }
+    }
+}
+
 #[test]
 fn envoy_takes_the_demo_configuration_as_it_is() {
     let Some(envoy) = envoy::binary() else { return };

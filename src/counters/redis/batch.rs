@@ -142,7 +142,7 @@ impl Batcher {
         match &self.link {
             // Replies of a connection that was given up already say nothing about its successor.
             Link::Up { generation, .. } if *generation == called_on && is_broken(error) => {
-                tracing::warn!(address = self.connector.address(), %error, "the connection to Redis broke");
+                self.connector.tell_broken(error);
                 let attempt = attempt(&self.connector, Duration::ZERO);
                 self.link = Link::Connecting { attempt, failures: 0, generation: called_on + 1 };
             }
@@ -154,7 +154,7 @@ impl Batcher {
         let Link::Connecting { failures, generation, .. } = self.link else { return };
         match result {
             Ok(connection) => {
-                tracing::info!(address = self.connector.address(), "connected to Redis");
+                self.connector.tell_up();
                 self.link = Link::Up { connection, generation };
                 self.reached.send_replace(true);
                 if let Some(queue) = self.queue.upgrade() {
@@ -163,11 +163,7 @@ impl Batcher {
             }
             Err(error) => {
                 let pause = pause(failures);
-                // A server that stays away is mentioned ever more seldom.
-                if (failures + 1).is_power_of_two() {
-                    let attempts = failures + 1;
-                    tracing::warn!(%error, attempts, "Redis cannot be reached, trying again");
-                }
+                self.connector.tell_failed(&error);
                 if let Some(queue) = self.queue.upgrade() {
                     queue.down(&StoreError::Unreachable { reason: error.to_string() });
                 }

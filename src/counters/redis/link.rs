@@ -6,9 +6,11 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use deadpool_redis::{Connection, Manager, Pool, PoolConfig};
+use deadpool_redis::{Connection, Manager, Pool, PoolConfig, PoolError};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
@@ -46,6 +48,14 @@ pub enum Address {
 pub struct Connector {
     server: Server,
     timeouts: Timeouts,
+    told: Arc<Told>,
+}
+
+/// What the log was told of the server. Each core has a connection of its own; one line is enough for all of them.
+#[derive(Debug, Default)]
+struct Told {
+    up: AtomicBool,
+    failures: AtomicU32,
 }
 
 /// Times of a connection.
@@ -92,7 +102,30 @@ impl Connector {
     /// A factory of connections to `server`. Nothing is connected yet.
     #[must_use]
     pub fn new(server: Server, timeouts: Timeouts) -> Connector {
-        Connector { server, timeouts }
+        Connector { server, timeouts, told: Arc::default() }
+    }
+
+    /// Tells the log that a connection was made, unless it knows.
+    pub(super) fn tell_up(&self) {
+        self.told.failures.store(0, Ordering::Relaxed);
+        if !self.told.up.swap(true, Ordering::Relaxed) {
+            tracing::info!(address = self.address(), "connected to Redis");
+        }
+    }
+
+    /// Tells the log that a connection broke, unless it knows.
+    pub(super) fn tell_broken(&self, error: &RedisError) {
+        if self.told.up.swap(false, Ordering::Relaxed) {
+            tracing::warn!(address = self.address(), %error, "the connection to Redis broke, connecting anew");
+        }
+    }
+
+    /// Tells the log that an attempt failed: ever more seldom while the server stays away.
+    pub(super) fn tell_failed(&self, error: &ConnectorError) {
+        let failures = self.told.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if failures.is_power_of_two() {
+            tracing::warn!(%error, failures, "Redis cannot be reached, trying again");
+        }
     }
 
     /// Where Redis is looked for, without user and password.
@@ -105,7 +138,10 @@ impl Connector {
     pub(super) async fn connect(&self) -> Result<MultiplexedConnection, ConnectorError> {
         let pool = self.pool()?;
         let connected = async {
-            let pooled = pool.get().await.map_err(|error| self.refused(&error))?;
+            let pooled = pool.get().await.map_err(|error| match error {
+                PoolError::Backend(error) => self.refused(&error),
+                other => self.refused(&other),
+            })?;
             let mut connection = Connection::take(pooled);
             load_script(&mut connection).await.map_err(|error| self.refused(&error))?;
             Ok(connection)

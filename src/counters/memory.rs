@@ -5,13 +5,13 @@
 //! with [`window::decide`](crate::window::decide()) and puts back what changed. Nothing waits for anything else while it
 //! holds a lock.
 //!
-//! **Small.** A counter is one allocation that holds key and packed state (`shard`), about 100 bytes with its
+//! **Small.** A counter is one allocation that holds key and packed state (`shard.rs`), about 100 bytes with its
 //! share of the table when it was hit once. The seed of the hash is drawn at start, so callers can't choose values
 //! that all fall into one bucket.
 //!
-//! **Bounded.** There are at most [`MemoryLimits::keys_max`] counters. When a shard is full, one that is over by now
-//! makes room, else, out of a few looked at at random, the one that is least used up: forgetting it lets the fewest
-//! extra hits pass. That is counted ([`MemoryStore::evictions`]), because from then on limits are no longer strict for
+//! **Bounded.** There are at most [`MemoryLimits::keys_max`] counters. When a shard is full, a few are looked at at
+//! random: one that is over by now makes room, else the one that is least used up, because forgetting it lets the
+//! fewest extra hits pass. That is counted ([`MemoryStore::evictions`]): from then on limits are no longer strict for
 //! callers who can make up new keys faster than windows pass.
 
 mod shard;
@@ -141,7 +141,8 @@ impl MemoryStore {
     /// Drops counters whose hits have all left, and returns how many. Called every second it passes over the whole
     /// store in a minute or less; a shard is locked for [`MemoryStore::SWEEP_SLICE`] counters at a time.
     ///
-    /// Decisions don't depend on it: an old counter counts for nothing, and one is dropped first when room is needed.
+    /// Decisions don't depend on it, as an old counter counts for nothing; but a full store that isn't swept forgets
+    /// counters that still hold hits more often.
     pub fn sweep(&self) -> usize {
         let at_once = self.shards.len().div_ceil(SHARDS_MAX / 4);
         let first = self.next_swept.fetch_add(at_once, Ordering::Relaxed);

@@ -270,6 +270,50 @@ fn keys_outlive_their_last_hit_and_not_by_much() {
     }
 }
 
+/// An expiry that no call sets: in the year 2100.
+const MARK_MS: u64 = 4_102_444_800_000;
+
+#[test]
+fn no_key_vanishes_before_its_last_hit_whatever_changes_meanwhile() {
+    let Some(server) = Redis::start_blocking() else { return };
+    let script = std::cell::RefCell::new(Script::load(&server));
+    let calls = prop::collection::vec((any_step(), any_hits(), any_policy(60_000)), 1..80);
+    let mut runner = TestRunner::new(Config { cases: 500, failure_persistence: None, ..Config::default() });
+    let outcome = runner.run(&(0_u64..30, calls), |(kind, calls)| {
+        let mut script = script.borrow_mut();
+        script.run::<()>(&[b"FLUSHALL"]);
+        let (mut micros, mut expires_ms) = (1_700_000_000_123_456_i64, 0);
+        for (step, hits, (number, policy)) in calls.into_iter().filter(|call| call.2.0 / 10 == kind / 10) {
+            let number = number / 10 * 10;
+            micros += step * 60_000;
+            let now = Timestamp::from_micros(micros as u64);
+            let tally = one(&mut script, &all_or_nothing([charge(number, policy, hits)]), Some(now)).unwrap()[0];
+            let value = script.get(&key(number));
+            if !tally.charged || value.is_empty() {
+                continue;
+            }
+            // Redis's own time stands still beside the history's. The mark shows whether the expiry was set anew.
+            let key = key(number);
+            let expires_at: u64 = script.run(&[b"PEXPIRETIME", key.as_bytes()]);
+            if expires_at != MARK_MS {
+                let time: (u64, u64) = script.run(&[b"TIME"]);
+                let ahead_ms = expires_at - (time.0 * 1_000 + time.1 / 1_000) - 3_600_000;
+                expires_ms = now.as_millis() + ahead_ms;
+                script.run::<()>(&[b"PEXPIREAT", key.as_bytes(), MARK_MS.to_string().as_bytes()]);
+            }
+            let mut counter = [policy.decode_counter(&value).unwrap()];
+            let look = Member { counter: 0, policy, hits: Hits::Add(u64::MAX), enforcement: Enforcement::Enforced };
+            let left = decide(&mut counter, &[look], Charging::AllOrNothing, now)[0].reset_after_ms;
+            let empty_at_ms = now.as_millis() + left;
+            prop_assert!(expires_ms + 100 >= empty_at_ms, "kept until {expires_ms}, holds hits until {empty_at_ms}");
+        }
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}
+
 #[test]
 fn refused_charges_and_looks_make_no_key() {
     let Some(server) = Redis::start_blocking() else { return };

@@ -146,7 +146,8 @@ fn a_full_store_forgets_the_emptiest_and_says_so() {
     for number in 2_000..2_900 {
         store.decide(&charges(&[(number, sliding(100, 60 * SECOND_MS), Hits::Add(1))]));
     }
-    assert_eq!((store.len(), store.evictions()), (1_000, 500));
+    assert_eq!(store.len(), 1_000);
+    assert!(store.evictions() <= 520, "only where none of the few looked at was over");
 }
 
 #[test]

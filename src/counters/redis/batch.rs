@@ -113,6 +113,11 @@ impl Batcher {
                 return;
             }
             let Some(flight) = Flight::fill(queue, self.options.decisions_max) else { return };
+            if flight.batch.keys().len() == 0 {
+                // Nothing to ask: decisions without charges.
+                flight.answer(&[]);
+                continue;
+            }
             let call = call(connection.clone(), command(&flight.batch));
             let generation = *generation;
             self.calls.push(Box::pin(async move { Called { flight: place, generation, result: call.await } }));

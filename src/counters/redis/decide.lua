@@ -39,7 +39,8 @@
 --   when a log begins a new window's length of time, far enough ahead for all hits of that length, and kept
 --   otherwise (KEEPTTL). Let h be the instant at which it was set to h + 2 windows + 2 ticks: a hit of the same
 --   length comes before h + window + tick and has left by h + 2 windows + 2 ticks. No key vanishes before its last hit.
---   A number given to redis.call is turned into text the slow way; so are texts given instead.
+--   A number given to redis.call is turned into text the slow way, so texts are given. Functions are few and small,
+--   because each is made anew at every call; what is needed once stands where it is needed.
 --
 -- WHAT MAY BE UNDER A KEY
 --   MGET says nil for a key that holds a list, as if there were none, and SET would replace it: so, if any key seems
@@ -83,48 +84,22 @@ local policies = (#ARGV[1] + 2 * keys) / 19
 local policy = {unpack_from('<' .. times('I1I4I6I6', policies) .. times('I2', policies - keys), ARGV[1])}
 local values = call('MGET', unpack(KEYS))
 
--- One counter is spread over these tables. The last column is the token bucket's use of a field.
-local sum = {}           -- hits in the log | hits in the window                          | debt in units
-local newest = {}        -- newest tick in the value, -1 if none | number of the window   | instant of the debt, us
-local newest_hits = {}   -- hits of that tick                                             | units per hit
-local current = {}       -- tick of this call's hits
-local added = {}         -- hits of this call, if its tick is a newer one
-local first, past = {}, {} -- where the older pairs begin, and where they have ended
-local oldest = {}        -- tick of the first of them
-local format = {}        -- how they are packed
-local renewed = {}       -- whether the value must be written whole and its expiry set | the same
-local keep_until = {}    --                                                               | as stored, ms
-local rate = {}          --                                                               | policy of the last charge
-local fault = {}         -- why the counter can't be used
-local changed = {}       -- whether it must be written
-
--- Packs the pairs of a log anew after its rule's tick or pair format changed; see `Log::rewritten`.
-local function rewritten(value, tick_at, hits_at, its_tick, its_format, tick, its_new_format, edge)
-  local bytes, offsets, new_offsets = PAIR_BYTES[its_format], OFFSETS[its_format], OFFSETS[its_new_format]
-  local latest = min(floor(((tick_at + 1) * its_tick - 1) / tick), max(floor(now_ms / tick), floor(tick_at * its_tick / tick)))
-  local pairs_packed, held, last_at, last_hits = {}, 0, nil, 0
-  for from = FIRST_PAIR, #value + 1, bytes do
-    local at, hits = tick_at, hits_at
-    if from <= #value then
-      local offset
-      offset, hits = unpack_from(PAIR[its_format], value, from)
-      at = tick_at - (tick_at - offset) % offsets
-    end
-    at = max(min(floor(((at + 1) * its_tick - 1) / tick), latest), latest + 1 - new_offsets)
-    if at >= edge then
-      held = held + hits
-      if at == last_at then
-        last_hits = last_hits + hits
-      else
-        if last_at then
-          pairs_packed[#pairs_packed + 1] = pack(PAIR[its_new_format], last_at % new_offsets, last_hits)
-        end
-        last_at, last_hits = at, hits
-      end
-    end
-  end
-  return times('-', FIRST_PAIR - 1) .. table.concat(pairs_packed), held, latest, last_hits
-end
+-- One counter is spread over these tables.
+--                        sliding window                                   fixed window          token bucket
+local sum = {}         -- hits in the log                                | hits                | debt in units
+local newest = {}      -- newest tick in the value, -1 if none           | number of window    | instant of the debt, us
+local newest_hits = {} -- hits of that tick                              |                     | units per hit
+local oldest = {}      -- tick of the oldest hits, -1 if none
+local first = {}       -- where the older pairs begin
+-- What only few counters have.
+local past = {}        -- where the older pairs have ended, if not with the value
+local format = {}      -- how they are packed, if not as the policy says
+local added = {}       -- hits of this call, if its tick is a newer one
+local renewed = {}     -- whether the value must be written whole (log: and its expiry set)
+local keep_until = {}  --                                                |                     | as stored, ms
+local rate = {}        --                                                |                     | policy of last charge
+local fault = {}       -- why the counter can't be used
+local changed = {}     -- whether it must be written
 
 -- A bucket's debt in units of another rate; see `converted` in src/window/bucket.rs.
 local function converted(units, from, to)
@@ -135,6 +110,8 @@ local function converted(units, from, to)
 end
 
 -- READ: every counter is settled for this instant.
+--
+-- `floor(x / tick) <= t` is asked as `x < (t + 1) * tick`: a call of floor costs as much as the whole line.
 
 local missing
 for i = 1, keys do
@@ -144,77 +121,105 @@ for i = 1, keys do
     missing[#missing + 1] = KEYS[i]
   end
   if kind < FIXED_WINDOW then
-    local window, tick = policy[4 * i - 1], policy[4 * i]
-    sum[i], newest[i], newest_hits[i], added[i], format[i] = 0, -1, 0, 0, kind
-    first[i], past[i], current[i] = FIRST_PAIR, FIRST_PAIR, floor(now_ms / tick)
+    local held, at, hits, oldest_at, from = 0, -1, 0, -1, FIRST_PAIR
     if value then
-      local length = #value
-      local held, tick_at, hits_at, its_tick, its_format, bytes = 0, 0, 0, 0, 0, nil
+      local tick, left_before, length = policy[4 * i], now_ms - policy[4 * i - 1], #value
+      local its_tick, its_format, bytes = 0, 0, nil
       if length >= FIRST_PAIR - 1 and length <= LOG_BYTES_MAX then
-        held, tick_at, hits_at, its_tick, its_format = unpack_from(HEADER, value)
+        held, at, hits, its_tick, its_format = unpack_from(HEADER, value)
         bytes = PAIR_BYTES[its_format]
       end
-      if not bytes or its_tick == 0 or hits_at == 0 or hits_at > held or (length + 1 - FIRST_PAIR) % bytes ~= 0
-        or tick_at * its_tick > INSTANT_MAX_MS then
+      if not bytes or its_tick == 0 or hits == 0 or hits > held or (length + 1 - FIRST_PAIR) % bytes ~= 0
+        or at * its_tick > INSTANT_MAX_MS then
         fault[i] = UNREADABLE
-      elseif tick_at >= floor((now_ms - window) / its_tick) then
-        local edge = floor((now_ms - window) / tick)
-        -- Hits are never narrowed: the even formats have the wide ones.
-        if its_format % 2 == 0 and kind % 2 == 1 then kind = kind + 1 end
-        if its_tick ~= tick or its_format ~= kind then
-          value, held, tick_at, hits_at = rewritten(value, tick_at, hits_at, its_tick, its_format, tick, kind, edge)
-          values[i], length, renewed[i] = value, #value, true
+      elseif (at + 1) * its_tick <= left_before then
+        held, at, hits, from = 0, -1, 0, length + 1
+      else
+        if its_format ~= kind and its_format % 2 == 0 and kind % 2 == 1 then
+          -- Hits are never narrowed: the even formats have the wide ones.
+          kind = kind + 1
+          format[i] = kind
         end
-        local packed, from, offsets = PAIR[kind], FIRST_PAIR, OFFSETS[kind]
-        bytes = PAIR_BYTES[kind]
+        if its_tick ~= tick or its_format ~= kind then
+          -- The rule changed its tick or pair format: the pairs are packed anew; see `Log::rewritten`. The newest
+          -- comes last.
+          local latest = max(floor(now_ms / tick), floor(at * its_tick / tick))
+          latest = min(latest, floor(((at + 1) * its_tick - 1) / tick))
+          local offsets, earliest = OFFSETS[its_format], latest + 1 - OFFSETS[kind]
+          local packed, last_at, last_hits = {}, nil, 0
+          held = 0
+          for pair = FIRST_PAIR, length + 1, bytes do
+            local pair_at, pair_hits = at, hits
+            if pair <= length then
+              local offset
+              offset, pair_hits = unpack_from(PAIR[its_format], value, pair)
+              pair_at = at - (at - offset) % offsets
+            end
+            pair_at = max(min(floor(((pair_at + 1) * its_tick - 1) / tick), latest), earliest)
+            if (pair_at + 1) * tick > left_before then
+              held = held + pair_hits
+              if pair_at == last_at then
+                last_hits = last_hits + pair_hits
+              else
+                if last_at then packed[#packed + 1] = pack(PAIR[kind], last_at % OFFSETS[kind], last_hits) end
+                last_at, last_hits = pair_at, pair_hits
+              end
+            end
+          end
+          value = times('-', FIRST_PAIR - 1) .. table.concat(packed)
+          values[i], length, at, hits, renewed[i] = value, #value, latest, last_hits, true
+        end
+        local packed, offsets = PAIR[kind], OFFSETS[kind]
+        bytes, oldest_at = PAIR_BYTES[kind], at
         while from <= length do
-          local offset, hits = unpack_from(packed, value, from)
-          local at = tick_at - (tick_at - offset) % offsets
-          if at >= edge then
-            oldest[i] = at
+          local offset, pair_hits = unpack_from(packed, value, from)
+          local pair_at = at - (at - offset) % offsets
+          if (pair_at + 1) * tick > left_before then
+            oldest_at = pair_at
             break
           end
-          held = held - hits
+          held = held - pair_hits
           from = from + bytes
         end
-        sum[i], newest[i], newest_hits[i], format[i], first[i], past[i] = held, tick_at, hits_at, kind, from, length + 1
-        if held < hits_at then fault[i] = UNREADABLE end
-        -- A clock that was set back adds to the newest tick.
-        if current[i] < tick_at then current[i] = tick_at end
+        if held < hits then fault[i] = UNREADABLE end
       end
     end
+    sum[i], newest[i], newest_hits[i], oldest[i], first[i] = held, at, hits, oldest_at, from
   elseif kind == FIXED_WINDOW then
-    sum[i], newest[i], renewed[i] = 0, floor(now_ms / policy[4 * i - 1]), true
+    local number, hits = floor(now_ms / policy[4 * i - 1]), 0
+    renewed[i] = true
     if value then
       if #value ~= 12 then
         fault[i] = UNREADABLE
       else
-        local number, hits = unpack_from('<I6I6', value)
-        if (number + 1) * policy[4 * i - 1] > 2 * INSTANT_MAX_MS then
+        local its_number, its_hits = unpack_from('<I6I6', value)
+        if (its_number + 1) * policy[4 * i - 1] > 2 * INSTANT_MAX_MS then
           fault[i] = UNREADABLE
-        elseif number >= newest[i] then
-          sum[i], newest[i], renewed[i] = hits, number, false
+        elseif its_number >= number then
+          number, hits, renewed[i] = its_number, its_hits, false
         end
       end
     end
+    sum[i], newest[i] = hits, number
   else
-    local drain, cost = policy[4 * i - 2], policy[4 * i - 1]
-    sum[i], newest[i], newest_hits[i], keep_until[i], renewed[i] = 0, now_us, cost, 0, true
+    local cost, units, instant = policy[4 * i - 1], 0, now_us
+    keep_until[i], renewed[i] = 0, true
     if value then
-      local at, units, its_cost, keep = 0, 0, 0, 0
-      if #value == 26 then at, units, its_cost, keep = unpack_from('<I7I7I6I6', value) end
-      if its_cost == 0 or at > EXACT_MAX or units > EXACT_MAX or keep > 6 * INSTANT_MAX_MS then
+      local its_instant, its_units, its_cost, keep = 0, 0, 0, 0
+      if #value == 26 then its_instant, its_units, its_cost, keep = unpack_from('<I7I7I6I6', value) end
+      if its_cost == 0 or its_instant > EXACT_MAX or its_units > EXACT_MAX or keep > 6 * INSTANT_MAX_MS then
         fault[i] = UNREADABLE
       else
-        keep_until[i] = keep
-        renewed[i] = its_cost ~= cost
-        if renewed[i] then units = converted(units, its_cost, cost) end
-        if now_us > at then units = units - (now_us - at) * drain end
-        if units > 0 then
-          sum[i], newest[i] = units, max(at, now_us)
+        keep_until[i], renewed[i] = keep, its_cost ~= cost
+        if its_cost ~= cost then its_units = converted(its_units, its_cost, cost) end
+        if now_us > its_instant then its_units = its_units - (now_us - its_instant) * policy[4 * i - 2] end
+        if its_units > 0 then
+          units = its_units
+          if its_instant > now_us then instant = its_instant end
         end
       end
     end
+    sum[i], newest[i], newest_hits[i] = units, instant, cost
   end
 end
 
@@ -226,11 +231,6 @@ end
 
 -- DECIDE
 
--- Milliseconds until hits of that tick have left counter i.
-local function left_after(i, tick)
-  return max((tick + 1) * policy[4 * i] + policy[4 * i - 1] - now_ms, 0)
-end
-
 -- Milliseconds until so many units have drained from bucket i at the rate of policy p.
 local function drained_after(i, p, units)
   local drain = policy[4 * p - 2]
@@ -239,77 +239,20 @@ local function drained_after(i, p, units)
   return ceil((newest[i] - now_us + ceil(units / drain)) / 1000)
 end
 
--- Milliseconds until so many of the hits in log i have left.
-local function hits_left_after(i, hits)
-  local value, from, packed = values[i], first[i], PAIR[format[i]]
-  while from < past[i] do
-    local offset, pair_hits = unpack_from(packed, value, from)
-    hits = hits - pair_hits
-    if hits <= 0 then return left_after(i, newest[i] - (newest[i] - offset) % OFFSETS[format[i]]) end
-    from = from + PAIR_BYTES[format[i]]
-  end
-  if hits <= newest_hits[i] then return left_after(i, newest[i]) end
-  return left_after(i, current[i])
-end
-
 -- What counter i holds, in hits, and the milliseconds until it holds fewer.
 local function standing(i, p)
   local kind, held = policy[4 * p - 3], sum[i]
-  if kind < FIXED_WINDOW then
-    if held == 0 then return 0, 0 end
-    if first[i] < past[i] then return held, left_after(i, oldest[i]) end
-    if newest_hits[i] > 0 then return held, left_after(i, newest[i]) end
-    return held, left_after(i, current[i])
-  elseif kind == FIXED_WINDOW then
-    return held, (newest[i] + 1) * policy[4 * p - 1] - now_ms
-  end
+  if kind == FIXED_WINDOW then return held, (newest[i] + 1) * policy[4 * p - 1] - now_ms end
   if held == 0 then return 0, 0 end
+  if kind < FIXED_WINDOW then return held, (oldest[i] + 1) * policy[4 * i] + policy[4 * i - 1] - now_ms end
   local tokens = ceil(held / newest_hits[i])
   return tokens, drained_after(i, p, held - (tokens - 1) * newest_hits[i])
 end
 
--- The same after a charge that was over: until it fits, or until the counter is empty if it never will.
-local function standing_over(i, p, hits, never)
-  local kind, held = policy[4 * p - 3], sum[i]
-  if kind < FIXED_WINDOW then
-    if never then
-      if held == 0 then return 0, 0 end
-      if added[i] > 0 then return held, left_after(i, current[i]) end
-      return held, left_after(i, newest[i])
-    end
-    return held, hits_left_after(i, held + hits - policy[4 * p - 2])
-  elseif kind == FIXED_WINDOW then
-    return held, (newest[i] + 1) * policy[4 * p - 1] - now_ms
-  end
-  local cost, units = newest_hits[i], held
-  if not never then units = held + hits * cost - policy[4 * p] * cost end
-  return ceil(held / cost), drained_after(i, p, units)
-end
-
--- Takes back the newest hits of log i, at most as many as it holds.
-local function take_newest(i, hits)
-  sum[i] = sum[i] - hits
-  if sum[i] == 0 then
-    newest[i], newest_hits[i], added[i], past[i] = -1, 0, 0, first[i]
-    current[i] = floor(now_ms / policy[4 * i])
-    return
-  end
-  local from_added = min(hits, added[i])
-  added[i], hits = added[i] - from_added, hits - from_added
-  while hits > 0 and hits >= newest_hits[i] and past[i] > first[i] do
-    hits = hits - newest_hits[i]
-    past[i] = past[i] - PAIR_BYTES[format[i]]
-    local offset, pair_hits = unpack_from(PAIR[format[i]], values[i], past[i])
-    newest[i], newest_hits[i] = newest[i] - (newest[i] - offset) % OFFSETS[format[i]], pair_hits
-    current[i] = max(floor(now_ms / policy[4 * i]), newest[i])
-  end
-  newest_hits[i] = newest_hits[i] - hits
-end
-
 local charges = #ARGV[2] / 9
 local charge = {unpack_from('<' .. times('I2I1I6', charges), ARGV[2])}
-local answer = {}                         -- two numbers per charge
-local undo, undo_size = {}, 0             -- what a decision of several charges has to put back, eight values each
+local answer = {}             -- two numbers per charge
+local undo, undo_size = {}, 0 -- what a decision of several charges has to put back, eight values each
 local begun, refused, quotas, quotas_over, broken = 1, false, 0, 0, nil
 for c = 1, charges do
   local p, flags, hits = charge[3 * c - 2], charge[3 * c - 1], charge[3 * c]
@@ -322,65 +265,116 @@ for c = 1, charges do
   local kind, held = policy[4 * p - 3], sum[i]
 
   if not last or begun < c then
-    undo[undo_size + 1], undo[undo_size + 2], undo[undo_size + 3], undo[undo_size + 4] = i, held, newest[i], newest_hits[i]
-    undo[undo_size + 5], undo[undo_size + 6] = added[i] or false, past[i] or false
-    undo[undo_size + 7], undo[undo_size + 8] = current[i] or false, changed[i] or false
+    undo[undo_size + 1], undo[undo_size + 2], undo[undo_size + 3] = i, held, newest[i]
+    undo[undo_size + 4], undo[undo_size + 5] = newest_hits[i] or false, oldest[i] or false
+    undo[undo_size + 6] = added[i] or false
+    undo[undo_size + 7], undo[undo_size + 8] = past[i] or false, changed[i] or false
     undo_size = undo_size + 8
   end
 
-  local verdict, charged = 0, 0
+  local verdict, charged, used, reset = 0, 0, 0, 0
   if fault[i] then
     broken = broken or fault[i]
-  elseif kind == TOKEN_BUCKET then
-    local cost = policy[4 * p - 1]
+
+  elseif kind < FIXED_WINDOW then
+    local limit, tick = policy[4 * p - 2], policy[4 * i]
+    if gives then
+      if hits > 0 and held > 0 then
+        -- The newest go first: those of this call, those of the newest tick, then pair after pair.
+        charged, hits = 4, min(hits, held)
+        held = held - hits
+        if held == 0 then
+          newest[i], newest_hits[i], oldest[i], added[i], past[i] = -1, 0, -1, 0, first[i]
+        else
+          if added[i] then
+            local taken = min(hits, added[i])
+            added[i], hits = added[i] - taken, hits - taken
+          end
+          local packed = format[i] or policy[4 * i - 3]
+          local ending = past[i] or #(values[i] or '') + 1
+          while hits > 0 and hits >= newest_hits[i] and ending > first[i] do
+            hits, ending = hits - newest_hits[i], ending - PAIR_BYTES[packed]
+            local offset, pair_hits = unpack_from(PAIR[packed], values[i], ending)
+            newest[i], newest_hits[i] = newest[i] - (newest[i] - offset) % OFFSETS[packed], pair_hits
+            past[i] = ending
+          end
+          newest_hits[i] = newest_hits[i] - hits
+        end
+        sum[i] = held
+      end
+    elseif held + hits <= limit then
+      if hits > 0 then
+        -- A clock that was set back adds to the newest tick.
+        if now_ms < (newest[i] + 1) * tick then
+          newest_hits[i] = newest_hits[i] + hits
+        else
+          added[i] = (added[i] or 0) + hits
+          if held == 0 then oldest[i] = floor(now_ms / tick) end
+        end
+        held, charged = held + hits, 4
+        sum[i] = held
+      end
+    else
+      verdict = 1
+      -- When so many hits have left that this charge fits, or all, if it never will.
+      local needed = held + hits - limit
+      if hits > limit then verdict, needed = 2, held end
+      local at = oldest[i]
+      if verdict == 1 and first[i] < (past[i] or #(values[i] or '') + 1) then
+        local packed, value, pair = format[i] or policy[4 * i - 3], values[i], first[i]
+        local ending = past[i] or #value + 1
+        while needed > 0 and pair < ending do
+          local offset, pair_hits = unpack_from(PAIR[packed], value, pair)
+          at, needed = newest[i] - (newest[i] - offset) % OFFSETS[packed], needed - pair_hits
+          pair = pair + PAIR_BYTES[packed]
+        end
+      end
+      if needed > 0 then
+        at = newest[i]
+        if (added[i] or 0) > 0 and (verdict == 2 or needed > newest_hits[i]) then at = floor(now_ms / tick) end
+      end
+      reset = held > 0 and (at + 1) * tick + policy[4 * i - 1] - now_ms or 0
+    end
+    used = held
+    if verdict == 0 and held > 0 then reset = (oldest[i] + 1) * tick + policy[4 * i - 1] - now_ms end
+
+  elseif kind == FIXED_WINDOW then
+    local limit, window = policy[4 * p - 2], policy[4 * p - 1]
+    if gives then
+      if hits > 0 and held > 0 then
+        held, charged = max(held - hits, 0), 4
+        -- An empty counter begins anew, also if the clock has gone back meanwhile.
+        if held == 0 then newest[i], renewed[i] = floor(now_ms / window), true end
+      end
+    else
+      if held + hits > limit then verdict = hits > limit and 2 or 1 end
+      -- The reference's way: a fixed window that is charged on its own grows even when it is over.
+      if hits > 0 and (verdict == 0 or each) then held, charged = min(held + hits, HITS_MAX), 4 end
+    end
+    sum[i], used, reset = held, held, (newest[i] + 1) * window - now_ms
+
+  else
+    local cost, burst = policy[4 * p - 1], policy[4 * p]
     if newest_hits[i] ~= cost then
       held = converted(held, newest_hits[i], cost)
       newest_hits[i], renewed[i] = cost, true
     end
+    local units = hits * cost
     if gives then
-      if hits > 0 and held > 0 then held, charged = max(held - hits * cost, 0), 4 end
+      if hits > 0 and held > 0 then held, charged = max(held - units, 0), 4 end
       if held == 0 then newest[i] = now_us end
-    elseif hits > policy[4 * p] then
-      verdict = 2
-    elseif held + hits * cost > policy[4 * p] * cost then
-      verdict = 1
+    elseif hits > burst then
+      verdict, reset = 2, drained_after(i, p, held)
+    elseif held + units > burst * cost then
+      verdict, reset = 1, drained_after(i, p, held + units - burst * cost)
     elseif hits > 0 then
-      held, charged = held + hits * cost, 4
+      held, charged = held + units, 4
     end
     sum[i], rate[i] = held, p
-  elseif gives then
-    if hits > 0 and held > 0 then
-      charged = 4
-      if kind < FIXED_WINDOW then
-        take_newest(i, min(hits, held))
-      else
-        sum[i] = max(held - hits, 0)
-        -- An empty counter begins anew, also if the clock has gone back meanwhile.
-        if sum[i] == 0 then newest[i], renewed[i] = floor(now_ms / policy[4 * i - 1]), true end
-      end
-    end
-  elseif held + hits > policy[4 * p - 2] then
-    verdict = hits > policy[4 * p - 2] and 2 or 1
-  elseif hits > 0 then
-    charged, sum[i] = 4, held + hits
-    if kind < FIXED_WINDOW then
-      if current[i] == newest[i] then newest_hits[i] = newest_hits[i] + hits else added[i] = added[i] + hits end
-    end
+    if verdict == 0 then used, reset = standing(i, p) else used = ceil(held / cost) end
   end
-  local used, reset = 0, 0
-  if fault[i] then
-    verdict = 0
-  elseif verdict == 0 then
-    used, reset = standing(i, p)
-  else
-    used, reset = standing_over(i, p, hits, verdict == 2)
-    -- The reference's way: a fixed window that is charged on its own grows even when it is over.
-    if kind == FIXED_WINDOW and each and hits > 0 then
-      charged, used = 4, min(held + hits, HITS_MAX)
-      sum[i] = used
-    end
-    if flags == 0 then refused = true end
-  end
+
+  if verdict > 0 and flags == 0 then refused = true end
   if flags == 1 then
     quotas = quotas + 1
     if verdict > 0 then quotas_over = quotas_over + 1 end
@@ -396,8 +390,8 @@ for c = 1, charges do
         undo_size = undo_size - 8
         i = undo[undo_size + 1]
         sum[i], newest[i], newest_hits[i] = undo[undo_size + 2], undo[undo_size + 3], undo[undo_size + 4]
-        added[i], past[i] = undo[undo_size + 5], undo[undo_size + 6]
-        current[i], changed[i] = undo[undo_size + 7], undo[undo_size + 8]
+        oldest[i], added[i] = undo[undo_size + 5], undo[undo_size + 6]
+        past[i], changed[i] = undo[undo_size + 7], undo[undo_size + 8]
       end
       for d = begun, c do
         local member = charge[3 * d - 2]
@@ -424,22 +418,27 @@ for i = 1, keys do
     if held == 0 then
       call('DEL', key)
     elseif kind < FIXED_WINDOW then
-      local window, tick, value, at, hits = policy[4 * i - 1], policy[4 * i], values[i], newest[i], added[i]
-      local older, expires = '', renewed[i]
-      if hits == 0 and not expires and first[i] == FIRST_PAIR and past[i] == #value + 1 then
+      local value, at, hits = values[i], newest[i], added[i] or 0
+      local ending = past[i] or #(value or '') + 1
+      if hits == 0 and not renewed[i] and first[i] == FIRST_PAIR and ending == #value + 1 then
         call('SETRANGE', key, '0', pack('<I4I6I4', held, at, newest_hits[i]))
       else
-        if first[i] < past[i] then older = cut(value, first[i], past[i] - 1) end
+        local window, tick, packed = policy[4 * i - 1], policy[4 * i], format[i] or kind
+        local older, expires = '', renewed[i]
+        if first[i] < ending then older = cut(value, first[i], ending - 1) end
         if hits == 0 then
           hits = newest_hits[i]
-        elseif newest_hits[i] == 0 then
-          at, expires, format[i] = current[i], true, kind
         else
-          older = older .. pack(PAIR[format[i]], at % OFFSETS[format[i]], newest_hits[i])
-          expires = expires or floor(current[i] * tick / window) ~= floor(at * tick / window)
-          at = current[i]
+          local tick_now = floor(now_ms / tick)
+          if newest_hits[i] == 0 then
+            expires, packed = true, kind
+          else
+            older = older .. pack(PAIR[packed], at % OFFSETS[packed], newest_hits[i])
+            expires = expires or floor(tick_now * tick / window) ~= floor(at * tick / window)
+          end
+          at = tick_now
         end
-        value = pack(HEADER, held, at, hits, tick, format[i]) .. older
+        value = pack(HEADER, held, at, hits, tick, packed) .. older
         if expires then
           local ahead = max(at * tick - now_ms, 0)
           call('SET', key, value, 'PX', text('%.0f', 2 * window + 2 * tick + ahead + longer_ms))

@@ -230,6 +230,32 @@ async fn a_descriptor_without_entries_matches_no_limit() {
     assert_eq!(gateway.envoy.statistic("cluster.upstream.ratelimit.ok").await, 4, "the empty ones were asked too");
 }
 
+/// Connections are told to end, by GOAWAY, so that load finds replicas that came later. No call may pay for that:
+/// Envoy denies here what has no answer.
+#[tokio::test]
+async fn old_connections_end_under_load_without_a_failed_call() {
+    let upstream = Upstream::start().await;
+    let rules = one_rule("unit: hour, requests_per_unit: 900000");
+    let launch = Launch::new(&[("rules.yaml", &rules)]).setting("TIDEGATE_GRPC_CONNECTION_AGE", "100ms");
+    let tidegate = launch.start().await;
+    let listeners =
+        [listener("main", vec![rate_limit_filter("shop", "ratelimit")], &[route("/", &generic_key("all"))])];
+    let Some(envoy) = Envoy::start(&listeners, &clusters(&upstream, tidegate.grpc_address())).await else { return };
+    let http = envoy.http("main");
+    let mut clients = JoinSet::new();
+    for _ in 0..4 {
+        clients.spawn(async move {
+            for _ in 0..500 {
+                assert_eq!(http.get("/").await.status, StatusCode::OK);
+            }
+        });
+    }
+    clients.join_all().await;
+    let ended = envoy.statistic("cluster.ratelimit.upstream_cx_total").await;
+    assert!(ended > 1, "connections were replaced meanwhile, {ended} in all");
+    assert_eq!(envoy.statistic("cluster.upstream.ratelimit.error").await, 0);
+}
+
 #[tokio::test]
 async fn a_descriptor_costs_the_hits_it_brings() {
     let mut limits = generic_key("all");

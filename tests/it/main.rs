@@ -19,3 +19,4 @@ mod replicas;
 mod shipping;
 mod store_contract;
 mod tidy;
+mod wire;

@@ -212,7 +212,8 @@ impl Tidegate {
         self.rules
     }
 
-    fn channel(&self) -> Channel {
+    /// A connection of its own to the gRPC port, made at the first call.
+    pub(crate) fn channel(&self) -> Channel {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc)).expect("an address is a valid authority");
         endpoint.connect_timeout(Duration::from_secs(5)).timeout(PATIENCE).connect_lazy()
     }

@@ -166,7 +166,8 @@ impl App {
     /// When a worker can't be started.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RunError> {
         let App { settings, metrics, health, table, reloader, store, grpc, http, loaded: _ } = self;
-        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        // In this order: nothing new is let in, what was let in is answered, everything else ends.
+        let (stop, drain, end) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
         let workers = settings.runtime.workers.or_else(|| std::thread::available_parallelism().ok());
         let workers = workers.map_or(1, NonZeroUsize::get);
@@ -198,11 +199,15 @@ impl App {
         };
         let request_bytes_max = settings.grpc.request_bytes_max;
         let router = move |background: &TaskTracker| maker.router(&others, request_bytes_max, background);
-        let workers = Workers::start(workers, server_limits(&settings), metrics, &stop, router)?;
+        let workers = Workers::start(workers, server_limits(&settings), metrics, &drain, router)?;
 
         let serving = async {
             let web = web::serve(http, web_state, web_limits, stop.clone());
-            tokio::join!(workers.accept(grpc, stop.clone()), web);
+            let accepting = async {
+                workers.accept(grpc, stop.clone()).await;
+                drain.cancel();
+            };
+            tokio::join!(accepting, web);
         };
         let stopping = async {
             shutdown.await;

@@ -7,9 +7,8 @@
 //! ending: once no call has been under way for half a second, it is closed.
 
 use std::future::Future;
-use std::io;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::rt::Executor;
@@ -22,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::authority::AuthorityIo;
+use super::preface::{self, Greeted, Greeting};
 use super::router::Router;
 use crate::counters::CounterStore;
 
@@ -46,15 +46,16 @@ pub struct ConnectionLimits {
 #[derive(Clone, Debug)]
 struct StreamExecutor(TaskTracker);
 
-/// The client connection preface of RFC 9113, section 3.4.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
 /// What somebody is told who speaks HTTP/1.1 to the gRPC port.
 const NOT_HTTP1: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 43\r\nconnection: close\r\n\r\nthis port speaks gRPC, that is HTTP/2 only\n";
 
 /// How long an ending connection must have had no call under way before it is closed: enough for the last answer to
 /// leave, and for a request that was on its way when GOAWAY was sent to arrive.
 const QUIET: Duration = Duration::from_millis(500);
+
+/// Time that a new connection may be open without a call. Envoy connects when it has one; a crowd of connections
+/// that never ask shall not take the places of those that do.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Unread request bytes that one connection, and one stream of it, may have on our side.
 const CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
@@ -68,52 +69,35 @@ const RESET_STREAMS_MAX: usize = 50;
 
 /// Serves one connection until it ends or `stop` is cancelled and its calls are answered.
 pub async fn serve<S: CounterStore + Clone>(
-    mut stream: TcpStream,
+    stream: TcpStream,
     router: Router<S>,
     limits: ConnectionLimits,
     stop: CancellationToken,
     tasks: TaskTracker,
 ) {
-    let greeted = {
-        let mut handshake = pin!(timeout(limits.handshake_timeout, await_preface(&stream)));
-        tokio::select! {
-            greeted = handshake.as_mut() => greeted,
-            () = stop.cancelled() => match timeout(QUIET, handshake).await {
-                Ok(greeted) => greeted,
-                Err(_) => return,
-            },
-        }
-    };
-    match greeted {
-        Ok(Ok(true)) => {}
-        Ok(Ok(false)) => {
-            // The client is gone or speaks something else; whether it hears this does not matter.
-            drop(stream.write_all(NOT_HTTP1).await);
-            return;
-        }
-        Ok(Err(error)) => return tracing::debug!(%error, "a connection broke before it said anything"),
-        Err(_) => return tracing::debug!("a connection did not say HTTP/2's preface in time"),
-    }
+    let Some(greeted) = handshake(stream, limits.handshake_timeout, &stop).await else { return };
     let router = router.for_connection();
-    let calls = router.calls();
-    let io = TokioIo::new(AuthorityIo::new(stream));
+    let (calls, spoke) = (router.calls(), router.spoke());
+    let io = TokioIo::new(AuthorityIo::new(greeted));
     let mut connection = pin!(builder(limits, tasks).serve_connection(io, router));
     let age = limits.age_max.map(jittered);
     let ended = tokio::select! {
-        result = connection.as_mut() => Ended::Client(result),
+        result = connection.as_mut() => return log(result),
         () = elapsed(age) => Ended::Age,
+        () = silence(&spoke) => Ended::Silence,
         () = stop.cancelled() => Ended::Shutdown,
-    };
-    let grace = match ended {
-        Ended::Client(result) => return log(result),
-        Ended::Age => limits.age_grace,
-        // The whole shutdown has a time limit of its own.
-        Ended::Shutdown => Duration::MAX,
     };
     connection.as_mut().graceful_shutdown();
     let quiet = async {
-        // A connection that only grew old may keep its other streams for the whole grace.
-        if grace == Duration::MAX { is_quiet(&calls).await } else { sleep(grace).await }
+        if ended == Ended::Age {
+            // It may keep its other streams for the whole grace, unless the service stops meanwhile.
+            tokio::select! {
+                () = sleep(limits.age_grace) => return,
+                () = stop.cancelled() => {}
+            }
+        }
+        // The whole shutdown has a time limit of its own.
+        is_quiet(&calls).await;
     };
     tokio::select! {
         result = connection => log(result),
@@ -121,25 +105,38 @@ pub async fn serve<S: CounterStore + Clone>(
     }
 }
 
+/// Why we end a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
-    Client(hyper::Result<()>),
     Age,
+    Silence,
     Shutdown,
 }
 
-/// Whether the connection begins as HTTP/2 does. The bytes are looked at, not taken.
-async fn await_preface(stream: &TcpStream) -> io::Result<bool> {
-    let mut seen = [0; PREFACE.len()];
-    loop {
-        let count = stream.peek(&mut seen).await?;
-        if count == 0 || seen[..count] != PREFACE[..count] {
-            return Ok(false);
-        }
-        if count == PREFACE.len() {
-            return Ok(true);
-        }
-        // A preface cut in pieces: rare, and there is no way to await "more than before".
-        sleep(Duration::from_millis(5)).await;
+/// The connection if it begins as HTTP/2 does, in time.
+async fn handshake(stream: TcpStream, time: Duration, stop: &CancellationToken) -> Option<Greeted<TcpStream>> {
+    let mut greeting = pin!(timeout(time, preface::greet(stream)));
+    let greeting = tokio::select! {
+        greeting = greeting.as_mut() => greeting,
+        // A greeting that is on its way is waited for, but not for long.
+        () = stop.cancelled() => timeout(QUIET, greeting).await.ok()?,
+    };
+    match greeting {
+        Ok(Ok(Greeting::Http2(greeted))) => return Some(greeted),
+        // Whether the client hears this does not matter.
+        Ok(Ok(Greeting::Other(mut stream))) => drop(stream.write_all(NOT_HTTP1).await),
+        Ok(Ok(Greeting::Nothing)) => tracing::debug!("a connection ended before it said HTTP/2's preface"),
+        Ok(Err(error)) => tracing::debug!(%error, "a connection broke before it said HTTP/2's preface"),
+        Err(_) => tracing::debug!("a connection did not say HTTP/2's preface in time"),
+    }
+    None
+}
+
+/// Ends when the connection has opened no stream for [`SILENCE_MAX`]; never if it has.
+async fn silence(spoke: &AtomicBool) {
+    sleep(SILENCE_MAX).await;
+    if spoke.load(Ordering::Relaxed) {
+        std::future::pending().await
     }
 }
 

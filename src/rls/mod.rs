@@ -5,11 +5,13 @@
 //! UNKNOWN there, and Envoy treats all codes alike.
 
 pub mod authority;
+pub mod body;
 pub mod connection;
 pub mod convert;
 pub mod deadline;
 pub mod headers;
 pub mod metadata;
+pub mod preface;
 pub mod registry;
 pub mod router;
 pub mod server;
@@ -126,7 +128,10 @@ impl<S: CounterStore + Clone> Answer for RlsService<S> {
 impl CallError {
     fn count(&self, metrics: &Metrics) {
         match self {
-            CallError::Limiter(LimiterError::Store(error)) => metrics.store_error(error.kind()),
+            CallError::Limiter(LimiterError::Store(error)) => {
+                metrics.totals().redis_errors.increment();
+                metrics.store_error(error.kind());
+            }
             CallError::Limiter(LimiterError::NoRules) | CallError::Query(_) => {
                 metrics.totals().service_errors.increment()
             }

@@ -7,7 +7,8 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -15,19 +16,24 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower_service::Service;
 
-use super::RlsService;
+use super::body::{BoundedBody, Budget};
 use super::registry::SideServices;
+use super::{RlsService, deadline};
 use crate::counters::CounterStore;
 use crate::proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 
 /// Prefix of the paths of rate limit calls.
 const RLS_PREFIX: &str = "/envoy.service.ratelimit.v3.RateLimitService/";
 
+/// Longest time that a request may take to arrive, where its `grpc-timeout` isn't shorter.
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// The services of the gRPC port.
 #[derive(Clone, Debug)]
 pub struct Router<S> {
     rls: RateLimitServiceServer<RlsService<S>>,
     others: Routes,
+    budget: Budget,
 }
 
 /// The services as one connection sees them, with a count of the calls it has under way.
@@ -35,6 +41,7 @@ pub struct Router<S> {
 pub struct ConnectionRouter<S> {
     router: Router<S>,
     calls: Arc<AtomicUsize>,
+    spoke: Arc<AtomicBool>,
 }
 
 /// One call under way.
@@ -49,13 +56,13 @@ impl<S: CounterStore + Clone> Router<S> {
     #[must_use]
     pub fn new(rls: RlsService<S>, others: SideServices, request_bytes_max: usize) -> Router<S> {
         let rls = RateLimitServiceServer::new(rls).max_decoding_message_size(request_bytes_max);
-        Router { rls, others: others.0 }
+        Router { rls, others: others.0, budget: Budget::default() }
     }
 
     /// The router of a new connection.
     #[must_use]
     pub fn for_connection(&self) -> ConnectionRouter<S> {
-        ConnectionRouter { router: self.clone(), calls: Arc::default() }
+        ConnectionRouter { router: self.clone(), calls: Arc::default(), spoke: Arc::default() }
     }
 }
 
@@ -67,6 +74,12 @@ impl<S> ConnectionRouter<S> {
     pub fn calls(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.calls)
     }
+
+    /// Whether a stream was ever opened on this connection.
+    #[must_use]
+    pub fn spoke(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.spoke)
+    }
 }
 
 impl<S: CounterStore + Clone> hyper::service::Service<Request<Incoming>> for ConnectionRouter<S> {
@@ -75,10 +88,13 @@ impl<S: CounterStore + Clone> hyper::service::Service<Request<Incoming>> for Con
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
+        self.spoke.store(true, Ordering::Relaxed);
         if !request.uri().path().starts_with(RLS_PREFIX) {
             let mut others = self.router.others.clone();
             return Box::pin(async move { others.call(request).await });
         }
+        let limit = deadline::time_to_answer(request.headers(), BODY_TIME_MAX);
+        let request = request.map(|body| BoundedBody::new(body, limit, &self.router.budget));
         let call = Call::start(&self.calls);
         let answer = self.router.rls.clone().call(request);
         Box::pin(async move {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -44,13 +45,26 @@ pub struct Workers {
 
 #[derive(Debug)]
 struct Worker {
-    sockets: mpsc::Sender<std::net::TcpStream>,
+    sockets: mpsc::Sender<Dealt>,
     connections: Arc<AtomicUsize>,
     thread: JoinHandle<bool>,
 }
 
 /// Counts one connection for as long as it lives.
-struct Counted(Arc<AtomicUsize>);
+#[derive(Debug)]
+struct Counted {
+    connections: Arc<AtomicUsize>,
+    metrics: Metrics,
+}
+
+type Dealt = (std::net::TcpStream, Counted);
+
+/// What the log was told already.
+#[derive(Debug, Default)]
+struct Troubles {
+    full: bool,
+    failing: bool,
+}
 
 /// Accepted sockets that may wait for a worker's attention.
 const SOCKETS_WAITING_MAX: usize = 256;
@@ -58,7 +72,8 @@ const SOCKETS_WAITING_MAX: usize = 256;
 // === impl Workers ===
 
 impl Workers {
-    /// Starts `count` workers. `router` is called once on each worker's own runtime.
+    /// Starts `count` workers, which end when `stop` is cancelled and their calls are answered. `router` is called once
+    /// on each worker's own runtime.
     ///
     /// # Errors
     /// When a thread or a runtime can't be made.
@@ -78,8 +93,8 @@ impl Workers {
             let (sockets, incoming) = mpsc::channel(SOCKETS_WAITING_MAX);
             let connections = Arc::new(AtomicUsize::new(0));
             let work = {
-                let (stop, connections, router) = (stop.clone(), Arc::clone(&connections), router.clone());
-                move || runtime.block_on(work(incoming, connections, limits, stop, router))
+                let (stop, router) = (stop.clone(), router.clone());
+                move || runtime.block_on(work(incoming, limits, stop, router))
             };
             let thread = std::thread::Builder::new().name(format!("rls-{index}")).spawn(work)?;
             Ok(Worker { sockets, connections, thread })
@@ -88,36 +103,49 @@ impl Workers {
         Ok(Workers { workers, limits, metrics })
     }
 
-    /// Accepts connections and deals them out, until `stop` is cancelled; then the port is closed.
+    /// Accepts connections and deals them out, until `stop` is cancelled; then the port is closed. The workers' own
+    /// `stop` is to be cancelled after that.
     pub async fn accept(&self, listener: TcpListener, stop: CancellationToken) {
-        let mut full = false;
+        let mut troubles = Troubles::default();
         loop {
             let accepted = tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
-            let (stream, peer) = match accepted {
-                Ok(accepted) => accepted,
+            match accepted {
+                Ok((stream, peer)) => self.take(stream, peer, &mut troubles).await,
                 Err(error) => {
+                    if !std::mem::replace(&mut troubles.failing, true) {
+                        tracing::warn!(%error, "connections cannot be accepted; told once until it goes on");
+                    }
                     // Out of file descriptors, most likely: some will be closed soon.
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    sleep(Duration::from_millis(100)).await;
-                    continue;
+                    tokio::select! {
+                        () = stop.cancelled() => break,
+                        () = sleep(Duration::from_millis(100)) => {}
+                    }
                 }
-            };
-            let connections: usize = self.workers.iter().map(Worker::load).sum();
-            self.metrics.totals().grpc_connections.set(connections as u64);
-            if connections >= self.limits.connections_max {
-                if !std::mem::replace(&mut full, true) {
-                    let connections_max = self.limits.connections_max;
-                    tracing::warn!(connections_max, "too many connections: more are closed as they come");
-                }
-                continue;
             }
-            full = false;
-            if let Err(error) = self.deal(stream, peer).await {
-                tracing::debug!(%error, %peer, "a connection broke while it was dealt");
+        }
+        // Who was let in by the system before the stop is answered too.
+        while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+            self.take(stream, peer, &mut troubles).await;
+        }
+    }
+
+    /// Deals a new connection out, or closes it if there are too many.
+    async fn take(&self, stream: TcpStream, peer: SocketAddr, troubles: &mut Troubles) {
+        troubles.failing = false;
+        let connections: usize = self.workers.iter().map(Worker::load).sum();
+        if connections >= self.limits.connections_max {
+            if !std::mem::replace(&mut troubles.full, true) {
+                let connections_max = self.limits.connections_max;
+                tracing::warn!(connections_max, "too many connections: more are closed as they come");
             }
+            return;
+        }
+        troubles.full = false;
+        if let Err(error) = self.deal(stream, peer).await {
+            tracing::debug!(%error, %peer, "a connection broke while it was dealt");
         }
     }
 
@@ -125,17 +153,18 @@ impl Workers {
         // Answers are single small writes; waiting to join them would cost the caller's deadline.
         stream.set_nodelay(true)?;
         let stream = stream.into_std()?;
-        let worker = self.workers.iter().min_by_key(|worker| worker.load()).expect("there is at least one worker");
-        worker.connections.fetch_add(1, Ordering::Relaxed);
-        if worker.sockets.send(stream).await.is_err() {
-            worker.connections.fetch_sub(1, Ordering::Relaxed);
+        // A worker that ended, which none should, has the fewest connections of all.
+        let working = self.workers.iter().filter(|worker| !worker.sockets.is_closed());
+        let Some(worker) = working.min_by_key(|worker| worker.load()) else {
             tracing::debug!(%peer, "a connection came while the service was stopping");
-        }
+            return Ok(());
+        };
+        let counted = Counted::new(&worker.connections, &self.metrics);
+        drop(worker.sockets.send((stream, counted)).await);
         Ok(())
     }
 
-    /// Waits for the workers to end, which they do when `stop` was cancelled and their calls are answered. Says
-    /// whether all of them did so within the drain time.
+    /// Waits for the workers to end. Says whether all of them did so within the drain time.
     pub async fn join(self) -> bool {
         let threads: Vec<_> = self.workers.into_iter().map(|worker| worker.thread).collect();
         let joined = tokio::task::spawn_blocking(move || {
@@ -155,8 +184,7 @@ impl Worker {
 
 /// A worker's life: serves the sockets it is dealt, then waits for them to end. Says whether they did in time.
 async fn work<S, F>(
-    mut incoming: mpsc::Receiver<std::net::TcpStream>,
-    connections: Arc<AtomicUsize>,
+    mut incoming: mpsc::Receiver<Dealt>,
     limits: ServerLimits,
     stop: CancellationToken,
     router: F,
@@ -167,38 +195,47 @@ where
 {
     let (tasks, background) = (TaskTracker::new(), TaskTracker::new());
     let router = router(&background);
-    let serve = |stream: std::net::TcpStream| {
-        let counted = Counted(Arc::clone(&connections));
-        match TcpStream::from_std(stream) {
-            Ok(stream) => {
-                let served = connection::serve(stream, router.clone(), limits.connection, stop.clone(), tasks.clone());
-                tasks.spawn(async move {
-                    served.await;
-                    drop(counted);
-                });
-            }
-            Err(error) => tracing::debug!(%error, "a connection broke while it was dealt"),
+    let serve = |(stream, counted): Dealt| match TcpStream::from_std(stream) {
+        Ok(stream) => {
+            let served = connection::serve(stream, router.clone(), limits.connection, stop.clone(), tasks.clone());
+            tasks.spawn(async move {
+                served.await;
+                drop(counted);
+            });
         }
+        Err(error) => tracing::debug!(%error, "a connection broke while it was dealt"),
     };
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            stream = incoming.recv() => match stream {
-                Some(stream) => serve(stream),
+            dealt = incoming.recv() => match dealt {
+                Some(dealt) => serve(dealt),
                 None => break,
             },
         }
     }
-    // What was accepted before the stop is answered too.
-    while let Ok(stream) = incoming.try_recv() {
-        serve(stream);
+    // What was dealt before the stop is answered too.
+    incoming.close();
+    while let Some(dealt) = incoming.recv().await {
+        serve(dealt);
     }
     tasks.close();
     timeout(limits.drain_timeout, tasks.wait()).await.is_ok()
 }
 
+// === impl Counted ===
+
+impl Counted {
+    fn new(connections: &Arc<AtomicUsize>, metrics: &Metrics) -> Counted {
+        connections.fetch_add(1, Ordering::Relaxed);
+        metrics.totals().grpc_connections.increment();
+        Counted { connections: Arc::clone(connections), metrics: metrics.clone() }
+    }
+}
+
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.totals().grpc_connections.decrement();
     }
 }

@@ -179,6 +179,45 @@ async fn a_server_that_became_a_replica_is_left_and_tried_again() {
 }
 
 #[tokio::test]
+async fn a_connection_that_died_while_idle_is_made_anew_before_it_is_needed() {
+    let Some(redis) = Redis::start().await else { return };
+    let store = redis_store(&redis).await;
+    used(&store, "idle").await;
+    let field = async |name: &str| -> u64 {
+        let text = redis.ask_all("INFO").await;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).expect("INFO has it");
+        value.trim().parse().expect("a number")
+    };
+    redis.ask("CLIENT KILL TYPE normal").await;
+    // The one that asks counts too.
+    let what = "the store has connected again by itself";
+    eventually(what, PATIENCE, async || (field("connected_clients").await >= 2).then_some(())).await;
+    assert_eq!(used(&store, "idle").await, 2, "the next decision is not the one that finds out");
+}
+
+#[tokio::test]
+async fn a_server_that_takes_connections_and_no_calls_is_not_hurried() {
+    let Some(redis) = Redis::start().await else { return };
+    let store = redis_store(&redis).await;
+    used(&store, "hurry").await;
+    assert_eq!(redis.ask("REPLICAOF 127.0.0.1 1").await, "+OK");
+    let end = Instant::now() + Duration::from_millis(500);
+    let mut asked = 0u32;
+    while Instant::now() < end {
+        assert!(ask(&store, "hurry", PATIENCE).await.is_err());
+        asked += 1;
+        tokio::task::yield_now().await;
+    }
+    let text = redis.ask_all("INFO stats").await;
+    let received = text.lines().find_map(|line| line.strip_prefix("total_connections_received:")).expect("it is there");
+    let received: u32 = received.trim().parse().expect("a number");
+    // Half a second has room for four of the growing pauses; the test's own questions connect a few times too.
+    assert!(received <= 20, "{received} connections for {asked} decisions");
+    assert_eq!(redis.ask("REPLICAOF NO ONE").await, "+OK");
+    recovers(&store).await;
+}
+
+#[tokio::test]
 async fn a_redis_out_of_memory_is_an_error_and_not_an_admission() {
     let Some(redis) = Redis::start().await else { return };
     let store = redis_store(&redis).await;

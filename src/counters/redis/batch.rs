@@ -6,8 +6,10 @@
 //!    Batches thus grow with load and no timer is needed.
 //! 3. One alarm per core, set to the earliest deadline, answers those whose time is over: in the queue they are never
 //!    sent, under way their reply is dropped when it comes. One member's deadline cancels nobody else's call.
-//! 4. A broken connection is made anew with growing pauses. The calls that were under way fail and are not repeated;
-//!    those that wait stay for the first new attempt, and are told when it fails.
+//! 4. A broken connection is made anew, with pauses that grow until a call has succeeded. The calls that were under way
+//!    fail and are not repeated; those that wait stay for the first new attempt, and are told when it fails.
+//! 5. A connection that carried nothing for a second is asked for a sign of life, so that one which died in silence is
+//!    made anew before a decision needs it.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -18,7 +20,7 @@ use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep, sleep_until};
 
 use super::link::{Connector, ConnectorError, load_script, send};
 use super::queue::{Pending, Queue};
@@ -35,6 +37,8 @@ pub(super) struct Batcher {
     reached: watch::Sender<bool>,
     link: Link,
     calls: FuturesUnordered<BoxFuture<'static, Called>>,
+    /// Nothing was sent since the connection was last asked for a sign of life.
+    idle: bool,
     flights: Vec<Option<Flight>>,
 }
 
@@ -42,11 +46,15 @@ enum Link {
     Up {
         connection: MultiplexedConnection,
         generation: u64,
+        setbacks: u32,
     },
     Connecting {
         attempt: BoxFuture<'static, Result<MultiplexedConnection, ConnectorError>>,
+        /// Attempts in a row that failed.
         failures: u32,
         generation: u64,
+        /// Connections in a row that broke before a call on them succeeded.
+        setbacks: u32,
     },
 }
 
@@ -59,10 +67,14 @@ struct Flight {
 
 /// A call that has ended.
 struct Called {
-    flight: usize,
+    /// Its place among the flights; `None` for a sign of life.
+    flight: Option<usize>,
     generation: u64,
     result: Result<Value, RedisError>,
 }
+
+/// How long a connection may carry nothing before it is asked for a sign of life.
+const IDLE_MAX: Duration = Duration::from_secs(1);
 
 /// Shortest and longest pause between two attempts to connect.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -78,14 +90,27 @@ impl Batcher {
         options: BatchOptions,
         reached: watch::Sender<bool>,
     ) -> Batcher {
-        let link = Link::Connecting { attempt: attempt(&connector, Duration::ZERO), failures: 0, generation: 0 };
+        let link =
+            Link::Connecting { attempt: attempt(&connector, Duration::ZERO), failures: 0, generation: 0, setbacks: 0 };
         let flights = (0..options.calls_in_flight.max(1)).map(|_| None).collect();
-        Batcher { queue, signal, connector, options, reached, link, calls: FuturesUnordered::new(), flights }
+        Batcher {
+            queue,
+            signal,
+            connector,
+            options,
+            reached,
+            link,
+            calls: FuturesUnordered::new(),
+            idle: true,
+            flights,
+        }
     }
 
     /// Runs until the last store is gone and the last call is back.
     pub(super) async fn run(mut self) {
         let mut alarm = std::pin::pin!(sleep(FAR));
+        let mut idle = interval(IDLE_MAX);
+        idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let signal = Arc::clone(&self.signal);
         loop {
             tokio::select! {
@@ -93,6 +118,7 @@ impl Batcher {
                 connected = self.link.connected() => self.connected(connected),
                 () = signal.notified() => tokio::task::yield_now().await,
                 () = alarm.as_mut() => alarm.as_mut().reset(self.expire()),
+                _ = idle.tick() => self.ask_for_life(),
             }
             let Some(queue) = self.queue.upgrade() else {
                 if self.calls.is_empty() {
@@ -108,7 +134,7 @@ impl Batcher {
     /// Sends as many calls as there are places and decisions for.
     fn send(&mut self, queue: &Queue) {
         while let Some(place) = self.flights.iter().position(Option::is_none) {
-            let Link::Up { connection, generation } = &self.link else { return };
+            let Link::Up { connection, generation, .. } = &self.link else { return };
             if queue.is_empty() {
                 return;
             }
@@ -120,16 +146,37 @@ impl Batcher {
             }
             let call = call(connection.clone(), command(&flight.batch));
             let generation = *generation;
-            self.calls.push(Box::pin(async move { Called { flight: place, generation, result: call.await } }));
+            self.calls.push(Box::pin(async move { Called { flight: Some(place), generation, result: call.await } }));
             self.flights[place] = Some(flight);
+            self.idle = false;
+        }
+    }
+
+    /// Sends a PING if nothing was sent since the last time and nothing is under way.
+    fn ask_for_life(&mut self) {
+        let Link::Up { connection, generation, .. } = &self.link else { return };
+        if std::mem::replace(&mut self.idle, true) && self.calls.is_empty() {
+            let (mut connection, generation) = (connection.clone(), *generation);
+            self.calls.push(Box::pin(async move {
+                let result = send(&mut connection, &redis::cmd("PING")).await;
+                Called { flight: None, generation, result }
+            }));
         }
     }
 
     /// Hands the answers of a call to its members.
     fn finish(&mut self, called: Called) {
-        let Some(flight) = self.flights[called.flight].take() else { return };
+        let Some(flight) = called.flight.and_then(|place| self.flights[place].take()) else {
+            if let Err(error) = called.result {
+                self.note_error(&error, called.generation);
+            }
+            return;
+        };
         let reply = match called.result {
-            Ok(Value::BulkString(reply)) => reply,
+            Ok(Value::BulkString(reply)) => {
+                self.note_success(called.generation);
+                reply
+            }
             Ok(other) => {
                 let reason = format!("it answered {other:?} to a batch");
                 return flight.fail(&StoreError::Refused { reason: reason.chars().take(200).collect() });
@@ -142,25 +189,45 @@ impl Batcher {
         flight.answer(&reply);
     }
 
+    /// The connection has shown that it works.
+    fn note_success(&mut self, called_on: u64) {
+        match &mut self.link {
+            Link::Up { generation, setbacks, .. } if *generation == called_on && *setbacks > 0 => {
+                *setbacks = 0;
+                self.connector.tell_up();
+            }
+            Link::Up { .. } | Link::Connecting { .. } => {}
+        }
+    }
+
     /// Gives a connection up when its error says that it won't work again.
     fn note_error(&mut self, error: &RedisError, called_on: u64) {
         match &self.link {
             // Replies of a connection that was given up already say nothing about its successor.
-            Link::Up { generation, .. } if *generation == called_on && is_broken(error) => {
+            &Link::Up { generation, setbacks, .. } if generation == called_on && is_broken(error) => {
                 self.connector.tell_broken(error);
-                let attempt = attempt(&self.connector, Duration::ZERO);
-                self.link = Link::Connecting { attempt, failures: 0, generation: called_on + 1 };
+                // Made anew at once. But a server that takes connections and no calls, such as a replica, is not
+                // hurried, and nobody waits for it.
+                let pause = if setbacks == 0 { Duration::ZERO } else { pause(setbacks) };
+                if let Some(queue) = self.queue.upgrade().filter(|_| setbacks > 0) {
+                    queue.down(&store_error(error));
+                }
+                let (attempt, generation) = (attempt(&self.connector, pause), generation + 1);
+                let setbacks = setbacks.saturating_add(1);
+                self.link = Link::Connecting { attempt, failures: 0, generation, setbacks };
             }
             Link::Up { .. } | Link::Connecting { .. } => {}
         }
     }
 
     fn connected(&mut self, result: Result<MultiplexedConnection, ConnectorError>) {
-        let Link::Connecting { failures, generation, .. } = self.link else { return };
+        let Link::Connecting { failures, generation, setbacks, .. } = self.link else { return };
         match result {
             Ok(connection) => {
-                self.connector.tell_up();
-                self.link = Link::Up { connection, generation };
+                if setbacks <= 1 {
+                    self.connector.tell_up();
+                }
+                self.link = Link::Up { connection, generation, setbacks };
                 self.reached.send_replace(true);
                 if let Some(queue) = self.queue.upgrade() {
                     queue.up();
@@ -173,7 +240,7 @@ impl Batcher {
                     queue.down(&StoreError::Unreachable { reason: error.to_string() });
                 }
                 let attempt = attempt(&self.connector, pause);
-                self.link = Link::Connecting { attempt, failures: failures.saturating_add(1), generation };
+                self.link = Link::Connecting { attempt, failures: failures.saturating_add(1), generation, setbacks };
             }
         }
     }
@@ -193,6 +260,15 @@ impl Batcher {
             && earliest < alarm.deadline()
         {
             alarm.reset(earliest);
+        }
+    }
+}
+
+impl Drop for Batcher {
+    /// Tells those that wait when this task ends without having been asked to, so that nobody waits for ever.
+    fn drop(&mut self) {
+        if let Some(queue) = self.queue.upgrade() {
+            queue.down(&StoreError::Unreachable { reason: "the task that asks it has ended".to_owned() });
         }
     }
 }
@@ -248,12 +324,14 @@ async fn call(mut connection: MultiplexedConnection, command: Cmd) -> Result<Val
     }
 }
 
-/// Whether a connection is of no more use: it broke, it is silent, or its server has become a replica.
+/// Whether a connection is of no more use: it broke, it is silent, or its server has become a replica. Redis before 7
+/// hides the last inside the text of the script's error.
 fn is_broken(error: &RedisError) -> bool {
     error.is_unrecoverable_error()
         || error.is_timeout()
         || error.is_io_error()
         || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+        || error.detail().is_some_and(|detail| detail.contains("READONLY"))
 }
 
 fn store_error(error: &RedisError) -> StoreError {

@@ -56,6 +56,7 @@ pub struct Connector {
 struct Told {
     up: AtomicBool,
     failures: AtomicU32,
+    evicts: AtomicBool,
 }
 
 /// Times of a connection.
@@ -134,9 +135,29 @@ impl Connector {
         self.server.address.to_string()
     }
 
+    /// Warns once of a Redis that may drop counters when its memory is full: their limits would begin anew. A server
+    /// that doesn't say (its access list forbids it) is taken at its word.
+    async fn tell_evicts(&self, connection: &mut MultiplexedConnection) {
+        let mut info = redis::cmd("INFO");
+        info.arg("memory");
+        let Ok(Value::BulkString(text)) = send(connection, &info).await else { return };
+        let text = String::from_utf8_lossy(&text);
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let policy = field("maxmemory_policy").unwrap_or("noeviction").trim();
+        let evicts = field("maxmemory").is_some_and(|bytes| bytes.trim() != "0") && policy != "noeviction";
+        if evicts && !self.told.evicts.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                address = self.address(),
+                policy,
+                "this Redis drops keys when its memory is full, and limits begin anew then: noeviction is strict"
+            );
+        }
+    }
+
     /// Makes one connection whose server has the script.
     pub(super) async fn connect(&self) -> Result<MultiplexedConnection, ConnectorError> {
-        let pool = self.pool()?;
+        let password = self.password().await?;
+        let pool = self.pool(password)?;
         let connected = async {
             let pooled = pool.get().await.map_err(|error| match error {
                 PoolError::Backend(error) => self.refused(&error),
@@ -144,6 +165,7 @@ impl Connector {
             })?;
             let mut connection = Connection::take(pooled);
             load_script(&mut connection).await.map_err(|error| self.refused(&error))?;
+            self.tell_evicts(&mut connection).await;
             Ok(connection)
         };
         let after = self.timeouts.connect;
@@ -153,12 +175,12 @@ impl Connector {
     }
 
     /// A pool is made for each attempt, because the password is read for each.
-    fn pool(&self) -> Result<Pool, ConnectorError> {
+    fn pool(&self, password: Option<String>) -> Result<Pool, ConnectorError> {
         let mut settings = RedisConnectionInfo::default().set_db(i64::from(self.server.database));
         if let Some(username) = &self.server.username {
             settings = settings.set_username(username);
         }
-        if let Some(password) = self.password()? {
+        if let Some(password) = password {
             settings = settings.set_password(password);
         }
         let address = match &self.server.address {
@@ -175,13 +197,14 @@ impl Connector {
         Pool::builder(manager).config(PoolConfig::new(1)).build().map_err(|error| self.refused(&error))
     }
 
-    fn password(&self) -> Result<Option<String>, ConnectorError> {
-        let Some(path) = &self.server.password_file else {
+    async fn password(&self) -> Result<Option<String>, ConnectorError> {
+        let Some(path) = self.server.password_file.clone() else {
             return Ok(self.server.password.clone());
         };
-        let read = std::fs::read_to_string(path);
-        let text =
-            read.map_err(|error| ConnectorError::PasswordFile { path: path.clone(), reason: error.to_string() })?;
+        let file = path.clone();
+        let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(file)).await;
+        let text = read.map_err(|error| error.to_string()).and_then(|text| text.map_err(|error| error.to_string()));
+        let text = text.map_err(|reason| ConnectorError::PasswordFile { path, reason })?;
         // Editors and `echo` end a file with a line break that is no part of the password.
         Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
     }

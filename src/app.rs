@@ -14,6 +14,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -26,17 +27,18 @@ use crate::counters::any::AnyStore;
 use crate::counters::memory::{MemoryLimits, MemoryStore};
 use crate::counters::redis::{Address, BatchOptions, Connector, RedisStore, Server, Timeouts};
 use crate::decision::ProcessModes;
+use crate::descriptor::{Descriptor, Entry, Hits};
 use crate::health::{Component, Health};
 use crate::limiter::{Limiter, LimiterOptions};
 use crate::metrics::Metrics;
-use crate::reload::{Loaded, Reloader};
+use crate::reload::{BUILT_IN, Loaded, Reloader};
 use crate::rls::connection::ConnectionLimits;
 use crate::rls::headers::HeaderNames;
 use crate::rls::registry::{self, SideServices};
 use crate::rls::router::Router;
 use crate::rls::server::{ServerLimits, Workers};
 use crate::rls::{RlsOptions, RlsService};
-use crate::rules::{Options, RuleErrors};
+use crate::rules::{Options, RuleErrors, RuleSet};
 use crate::settings::{RedisAddress, RedisSettings, Settings, StoreKind};
 use crate::table::{LimitTable, limit_table};
 use crate::web::{self, WebLimits, WebState};
@@ -109,6 +111,9 @@ pub enum RunError {
     Reflection(#[from] registry::DescriptorError),
 }
 
+/// The rules of a process that was told of none and finds none: it starts, and shows what it does.
+const EXAMPLE: &str = include_str!("../config/rules.yaml");
+
 /// How often expired counters are looked for in memory; each time a slice of them is.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -126,7 +131,9 @@ impl App {
         let metrics = Metrics::new(settings.metrics.series_max);
         let (writer, table) = limit_table(metrics.clone(), settings.near_limit_ratio);
         let options = Options { defaults: settings.rules.defaults, merge_domains: settings.rules.merge_domains };
-        let mut reloader = Reloader::new(settings.rules.paths.clone(), options, writer, metrics.clone());
+        let paths = settings.rules.paths.clone();
+        let built_in = (paths == Settings::default().rules.paths).then_some(EXAMPLE);
+        let mut reloader = Reloader::new(paths, built_in, options, writer, metrics.clone());
         let loaded = reloader.load_first()?;
         let grpc = listen(&settings.grpc.host, settings.grpc.port, "grpc.port").await?;
         let http = listen(&settings.http.host, settings.http.port, "http.port").await?;
@@ -410,7 +417,10 @@ impl fmt::Display for Greeting<'_> {
         let app = self.0;
         let address = |address: io::Result<SocketAddr>| address.map_or_else(|_| "?".to_owned(), |a| a.to_string());
         let Loaded { files, domains, rules, .. } = app.loaded;
-        let paths: Vec<String> = app.settings.rules.paths.iter().map(|path| path.display().to_string()).collect();
+        let mut paths: Vec<String> = app.settings.rules.paths.iter().map(|path| path.display().to_string()).collect();
+        if app.loaded.is_built_in {
+            paths = vec![format!("{BUILT_IN} (there is no {})", paths.join(", "))];
+        }
         let store = match &app.store {
             StoreMaker::Memory(_) => "memory".to_owned(),
             StoreMaker::Redis(connector, _) => format!("redis at {}", connector.address()),
@@ -423,14 +433,29 @@ impl fmt::Display for Greeting<'_> {
         writeln!(f, "  rules  {}  {counts}", paths.join(", "))?;
         writeln!(f, "  store  {store}")?;
         let http = app.http_address().map_or_else(|_| "?".to_owned(), reachable);
-        let domain = app.table.load().and_then(|table| table.rules.domains().next().map(str::to_owned));
-        let domain = domain.unwrap_or_else(|| "example".to_owned());
-        let entry = r#"{"key":"user","value":"ann"}"#;
-        write!(
-            f,
-            r#"  try    curl -s {http}/json -d '{{"domain":"{domain}","descriptors":[{{"entries":[{entry}]}}]}}'"#
-        )
+        let question = app.table.load().and_then(|table| question(&table.rules));
+        let question = question.unwrap_or_else(|| json!({ "domain": "none", "descriptors": [{ "entries": [] }] }));
+        write!(f, "  try    curl -s {http}/json -d '{question}'")
     }
+}
+
+/// A question that one of the rules answers with a limit, to try the service with.
+fn question(rules: &RuleSet) -> Option<Value> {
+    const LOOKED_AT_MAX: usize = 100;
+    rules.rules().iter().take(LOOKED_AT_MAX).find_map(|rule| {
+        // A level matches its own text as a key, whatever the value; quotes would end the shell's.
+        let keys: Vec<&str> = rule.path.iter().map(AsRef::as_ref).collect();
+        let descriptor = Descriptor {
+            entries: keys.iter().map(|key| Entry { key, value: "try" }).collect(),
+            hits: Hits::Add(1),
+            limit_override: None,
+        };
+        let found = rules.domain(&rule.domain)?.find(&descriptor, b"");
+        let is_limited = found.first().is_some_and(|found| found.rule.is_limited());
+        let entries: Vec<Value> = keys.iter().map(|key| json!({ "key": key, "value": "try" })).collect();
+        let question = json!({ "domain": &*rule.domain, "descriptors": [{ "entries": entries }] });
+        (is_limited && !question.to_string().contains('\'')).then_some(question)
+    })
 }
 
 /// Where somebody on this machine reaches what listens at `address`.

@@ -77,6 +77,8 @@ pub struct DescriptorStatus {
     pub limit_remaining: u32,
     /// Milliseconds until more room, or until the refused hits would pass ([`Tally::reset_after_ms`]).
     pub reset_after_ms: Option<u64>,
+    /// Milliseconds of the reset that nobody needs to read: the tick of a window that counts exactly.
+    pub forgiven_ms: u64,
     /// The hits are more than the limit can ever hold.
     pub never: bool,
     /// Being over does not refuse the request by itself.
@@ -148,12 +150,25 @@ impl Judgement {
         (!refuses, self.mode.shadow, tightness)
     }
 
+    fn forgiven_ms(&self) -> u64 {
+        match &self.policy {
+            Policy::SlidingWindow(policy) => {
+                // The longest tick with which hits are counted exactly.
+                let exact_ms = policy.window().millis().div_ceil(1 << 23);
+                let tick_ms = u64::from(policy.tick_ms());
+                if tick_ms <= exact_ms { tick_ms } else { 0 }
+            }
+            Policy::FixedWindow(_) | Policy::TokenBucket(_) => 0,
+        }
+    }
+
     fn status(&self) -> DescriptorStatus {
         DescriptorStatus {
             code: self.code(),
             current_limit: Some(self.current_limit.clone()),
             limit_remaining: self.remaining(),
             reset_after_ms: Some(self.tally.reset_after_ms),
+            forgiven_ms: self.forgiven_ms(),
             never: self.tally.verdict == Verdict::Never && !self.mode.shadow,
             quota: self.mode.quota,
             rule: self.rule,
@@ -233,6 +248,22 @@ pub fn a_quota_has_room(
 // === impl DescriptorStatus ===
 
 impl DescriptorStatus {
+    /// The reset as the answer states it: whole seconds, rounded up, because Envoy cuts fractions off and a client told
+    /// "0 seconds" would come back too early. A budget that is back already is 0.
+    ///
+    /// A budget returns up to one tick later than its window: where hits are counted exactly that is a millisecond or
+    /// so, which is forgiven. An allowed request is told the window's length at most: nobody wants to read 61
+    /// seconds of a minute. A refused one is told the whole truth.
+    #[must_use]
+    pub fn reset_seconds(&self) -> Option<u64> {
+        let (millis, window) = (self.reset_after_ms?, self.current_limit.as_ref()?.limit.window.millis());
+        let seconds = millis.saturating_sub(self.forgiven_ms).div_ceil(1_000).max(u64::from(millis > 0));
+        Some(match self.code {
+            Code::Ok => seconds.min(window.div_ceil(1_000)),
+            Code::OverLimit => seconds,
+        })
+    }
+
     fn uncounted(uncounted: Uncounted, modes: ProcessModes) -> DescriptorStatus {
         let (limit_remaining, quota) = match uncounted {
             Uncounted::Unmatched => (0, modes.quota_mode),
@@ -243,9 +274,39 @@ impl DescriptorStatus {
             current_limit: None,
             limit_remaining,
             reset_after_ms: None,
+            forgiven_ms: 0,
             never: false,
             quota,
             rule: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::Window;
+
+    #[test]
+    fn a_reset_is_rounded_up_and_forgives_an_exact_tick() {
+        let seconds = |code, window, forgiven_ms, millis| {
+            let limit = Limit { requests_per_unit: 1, window: Window::from_millis(window).unwrap() };
+            let status = DescriptorStatus {
+                code,
+                current_limit: Some(CurrentLimit { limit, name: None }),
+                reset_after_ms: Some(millis),
+                forgiven_ms,
+                ..DescriptorStatus::uncounted(Uncounted::Unmatched, ProcessModes::default())
+            };
+            status.reset_seconds().unwrap()
+        };
+        let minute = 60_000;
+        for (millis, expected) in [(0, 0), (1, 1), (999, 1), (1_001, 1), (1_002, 2), (60_000, 60), (60_001, 60)] {
+            assert_eq!(seconds(Code::Ok, minute, 1, millis), expected, "{millis} ms");
+            assert_eq!(seconds(Code::OverLimit, minute, 1, millis), expected, "{millis} ms");
+        }
+        assert_eq!(seconds(Code::Ok, minute, 0, 60_938), 60, "an allowed request reads no more than the window");
+        assert_eq!(seconds(Code::OverLimit, minute, 0, 60_938), 61, "a refused one would be refused again at 60 s");
+        assert_eq!(seconds(Code::OverLimit, 86_400_000, 11, 86_400_011), 86_400, "a day is counted in ticks of 11 ms");
     }
 }

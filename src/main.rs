@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use futures_util::FutureExt;
 use tidegate::app::{App, RunError, StartError};
 use tidegate::cli::{self, Command, ExitStatus};
 use tidegate::rules::{Options, load, read_sources};
@@ -48,12 +50,15 @@ fn serve(file: Option<PathBuf>) -> Result<(), Failure> {
     // The control side: accepting, HTTP, reloading. Rate limit calls have a runtime on each core.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let shutdown = shutdown().map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
         let app = App::bind(settings).await?;
         print(&app.greeting());
         Ok(app.run(shutdown).await?)
-    })
+    });
+    // Whatever still hangs, such as a disk, holds the end no longer.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
 }
 
 /// Checks rule files as the service would read them, and reports every mistake.
@@ -88,7 +93,7 @@ fn read(path: &Path) -> Result<String, Failure> {
     })
 }
 
-/// Ends with the first SIGTERM or SIGINT. A second one ends the process at once.
+/// Ends with the first SIGTERM or SIGINT. An interrupt more than a second later ends the process at once.
 fn shutdown() -> std::io::Result<impl Future<Output = ()> + Send> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -98,11 +103,12 @@ fn shutdown() -> std::io::Result<impl Future<Output = ()> + Send> {
             _ = interrupt.recv() => {}
         }
         tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::warn!("a second signal: ending at once");
+            // Supervisors send a signal twice, to the process and to its group. Only somebody at a terminal who
+            // presses again means it.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            while interrupt.recv().now_or_never().is_some() {}
+            interrupt.recv().await;
+            tracing::warn!("interrupted again: ending at once");
             std::process::exit(130);
         });
     })

@@ -5,6 +5,7 @@
 //! once two readings in a row agree, so that a file caught half written is not taken for a shorter one. A set with a
 //! mistake in it never replaces a good one: it is reported once, with all its mistakes, and the good one goes on.
 
+use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,22 +14,35 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use crate::rules::{Options, RuleErrors, RuleSet, Sources, Warning, load, read_sources};
+use crate::rules::{Options, RuleErrors, RuleSet, SourceFile, Sources, Warning, load, read_sources};
 use crate::table::{Generation, TableWriter};
+
+/// What errors and explanations call rules that are part of the program.
+pub const BUILT_IN: &str = "the built-in example rules";
 
 /// Loads the rules, and loads them again.
 #[derive(Debug)]
 pub struct Reloader {
     paths: Vec<PathBuf>,
+    /// What stands in for the first path while there is nothing at it.
+    built_in: Option<&'static str>,
     options: Options,
     writer: TableWriter,
     metrics: Metrics,
     fingerprints: foldhash::fast::RandomState,
-    /// Content of the set that was last published or rejected.
-    settled: Option<u64>,
-    /// Content that was read once and must be read again.
-    candidate: Option<u64>,
-    unreadable: bool,
+    /// What the last look saw; only what two looks in a row see counts.
+    seen: Option<Seen>,
+    /// What was last dealt with, be it published or rejected.
+    settled: Option<Seen>,
+    /// What is in force, and from how many files.
+    in_force: Option<(Seen, usize)>,
+}
+
+/// The files as one look sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Unreadable,
+    Content(u64),
 }
 
 /// What was loaded.
@@ -42,6 +56,8 @@ pub struct Loaded {
     pub domains: usize,
     /// Rules in them.
     pub rules: usize,
+    /// They are part of the program: no file was found.
+    pub is_built_in: bool,
 }
 
 /// What a reading of the files came to.
@@ -49,16 +65,24 @@ struct Compiled {
     rules: RuleSet,
     warnings: Vec<Warning>,
     files: usize,
+    is_built_in: bool,
 }
 
 // === impl Reloader ===
 
 impl Reloader {
-    /// A loader of the files and directories `paths`. Nothing is read yet.
+    /// A loader of the files and directories `paths`. Where there is nothing at the first of them, the rules
+    /// `built_in` are used, if there are such. Nothing is read yet.
     #[must_use]
-    pub fn new(paths: Vec<PathBuf>, options: Options, writer: TableWriter, metrics: Metrics) -> Reloader {
+    pub fn new(
+        paths: Vec<PathBuf>,
+        built_in: Option<&'static str>,
+        options: Options,
+        writer: TableWriter,
+        metrics: Metrics,
+    ) -> Reloader {
         let fingerprints = foldhash::fast::RandomState::default();
-        Reloader { paths, options, writer, metrics, fingerprints, settled: None, candidate: None, unreadable: false }
+        Reloader { paths, built_in, options, writer, metrics, fingerprints, seen: None, settled: None, in_force: None }
     }
 
     /// Loads the rules for the first time.
@@ -66,11 +90,10 @@ impl Reloader {
     /// # Errors
     /// All mistakes in all files, or why they can't be read.
     pub fn load_first(&mut self) -> Result<Loaded, RuleErrors> {
-        let sources = read_sources(&self.paths)?;
-        self.settled = Some(self.fingerprint(&sources));
-        let compiled = Compiled::of(&sources, &self.options)
-            .inspect_err(|_| self.metrics.totals().config_load_error.increment())?;
-        Ok(self.publish(compiled))
+        let sources = self.read()?;
+        let seen = self.fingerprint(&sources);
+        let compiled = Compiled::of(&sources, &self.options)?;
+        Ok(self.publish(compiled, seen))
     }
 
     /// Looks for changes every `every` until `stop` is cancelled.
@@ -83,11 +106,16 @@ impl Reloader {
                 _ = looks.tick() => {}
             }
             // Reading and compiling a large set takes long enough for a health check to notice.
-            let looked = tokio::task::spawn_blocking(move || {
+            let looking = tokio::task::spawn_blocking(move || {
                 self.look();
                 self
             });
-            match looked.await {
+            let looked = tokio::select! {
+                // A disk that hangs must not hold the end of the process.
+                () = stop.cancelled() => return,
+                looked = looking => looked,
+            };
+            match looked {
                 Ok(reloader) => self = reloader,
                 Err(error) => return tracing::error!(%error, "rules are no longer reloaded"),
             }
@@ -95,37 +123,43 @@ impl Reloader {
     }
 
     fn look(&mut self) {
-        let sources = match read_sources(&self.paths) {
-            Ok(sources) => sources,
-            Err(errors) => {
-                // Between the two steps of a rename a file may be missing; only what lasts is worth a line.
-                if !std::mem::replace(&mut self.unreadable, true) {
-                    self.reject(&errors);
-                }
-                return;
+        let read = self.read();
+        let seen = read.as_ref().map_or(Seen::Unreadable, |sources| self.fingerprint(sources));
+        if self.seen.replace(seen) != Some(seen) || self.settled.replace(seen) == Some(seen) {
+            return;
+        }
+        match read {
+            Err(errors) => self.reject(&errors),
+            Ok(_) if self.in_force.is_some_and(|(in_force, _)| in_force == seen) => {
+                self.metrics.totals().config_rejected.set(0);
+                tracing::info!("the rule files are again those in force");
             }
-        };
-        self.unreadable = false;
-        let fingerprint = Some(self.fingerprint(&sources));
-        if fingerprint == self.settled {
-            self.candidate = None;
-        } else if fingerprint == self.candidate {
-            self.candidate = None;
-            self.settled = fingerprint;
-            match Compiled::of(&sources, &self.options) {
+            Ok(sources) if sources.files.is_empty() && self.in_force.is_some_and(|(_, files)| files > 0) => {
+                // An unmounted volume, or files that are copied one by one. To unload all rules on purpose, leave a
+                // file that has a domain and no descriptors.
+                self.reject(&"there is no rule file any more (.yaml or .yml) where the rules are read from");
+            }
+            Ok(sources) => match Compiled::of(&sources, &self.options) {
                 Ok(compiled) => {
-                    let loaded = self.publish(compiled);
-                    let Loaded { files, domains, rules, .. } = loaded;
-                    tracing::info!(generation = loaded.generation.0, files, domains, rules, "rules reloaded");
+                    let Loaded { generation, files, domains, rules, .. } = self.publish(compiled, seen);
+                    tracing::info!(generation = generation.0, files, domains, rules, "rules reloaded");
                 }
                 Err(errors) => self.reject(&errors),
-            }
-        } else {
-            self.candidate = fingerprint;
+            },
         }
     }
 
-    fn publish(&mut self, compiled: Compiled) -> Loaded {
+    fn read(&self) -> Result<Sources, RuleErrors> {
+        match (self.built_in, self.paths.first()) {
+            (Some(text), Some(path)) if !path.exists() => {
+                let file = SourceFile { name: BUILT_IN.to_owned(), text: text.to_owned() };
+                Ok(Sources { files: vec![file], ..Sources::default() })
+            }
+            _ => read_sources(&self.paths),
+        }
+    }
+
+    fn publish(&mut self, compiled: Compiled, seen: Seen) -> Loaded {
         for warning in &compiled.warnings {
             tracing::warn!("{warning}");
         }
@@ -133,21 +167,24 @@ impl Reloader {
         let rules = compiled.rules.rules().len();
         let generation = self.writer.publish(compiled.rules);
         self.metrics.totals().config_load_success.increment();
-        Loaded { generation, files: compiled.files, domains, rules }
+        self.metrics.totals().config_rejected.set(0);
+        (self.seen, self.settled, self.in_force) = (Some(seen), Some(seen), Some((seen, compiled.files)));
+        Loaded { generation, files: compiled.files, domains, rules, is_built_in: compiled.is_built_in }
     }
 
-    fn reject(&self, errors: &RuleErrors) {
+    fn reject(&self, mistakes: &dyn fmt::Display) {
         self.metrics.totals().config_load_error.increment();
-        tracing::error!("the rules were not reloaded, those in force stay:\n{errors}");
+        self.metrics.totals().config_rejected.set(1);
+        tracing::error!("the rules were not reloaded, those in force stay: {mistakes}");
     }
 
-    fn fingerprint(&self, sources: &Sources) -> u64 {
+    fn fingerprint(&self, sources: &Sources) -> Seen {
         let mut hasher = self.fingerprints.build_hasher();
         for source in &sources.files {
             source.name.hash(&mut hasher);
             source.text.hash(&mut hasher);
         }
-        hasher.finish()
+        Seen::Content(hasher.finish())
     }
 }
 
@@ -157,6 +194,7 @@ impl Compiled {
     fn of(sources: &Sources, options: &Options) -> Result<Compiled, RuleErrors> {
         let (rules, warnings) = load(&sources.files, options)?;
         let warnings = sources.warnings.iter().cloned().chain(warnings).collect();
-        Ok(Compiled { rules, warnings, files: sources.files.len() })
+        let is_built_in = sources.files.iter().any(|file| file.name == BUILT_IN);
+        Ok(Compiled { rules, warnings, files: sources.files.len(), is_built_in })
     }
 }

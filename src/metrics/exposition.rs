@@ -190,6 +190,11 @@ impl Metrics {
             ("tidegate_grpc_connections", "Open gRPC connections.", &totals.grpc_connections),
             ("tidegate_memory_keys", "Counters that the memory store holds.", &totals.memory_keys),
             ("tidegate_rules_loaded", "Rules in force.", &totals.rules_loaded),
+            (
+                "tidegate_config_rejected",
+                "1 while the rule files have mistakes or are gone and older rules stay in force.",
+                &totals.config_rejected,
+            ),
             ("tidegate_config_generation", "How often rules have been put in force.", &totals.config_generation),
         ];
         for (name, help, gauge) in gauges {

@@ -61,6 +61,8 @@ pub struct Totals {
     pub memory_keys: Gauge,
     /// Counters that the memory store has dropped for want of room since the start, as it counts them itself.
     pub memory_evictions: Gauge,
+    /// 1 while the rule files have mistakes, or are gone, and older rules stay in force; else 0.
+    pub config_rejected: Gauge,
     /// Rules in force.
     pub rules_loaded: Gauge,
     /// How often rules have been put in force since the start.

@@ -96,7 +96,7 @@ fn status(status: &DescriptorStatus) -> wire::DescriptorStatus {
         code: code(status.code),
         current_limit: status.current_limit.as_ref().map(current_limit),
         limit_remaining: status.limit_remaining,
-        duration_until_reset: status.reset_after_ms.map(duration),
+        duration_until_reset: status.reset_seconds().map(duration),
     }
 }
 
@@ -124,17 +124,8 @@ fn current_limit(current: &CurrentLimit) -> wire::RateLimit {
     }
 }
 
-/// Whole seconds, rounded up: Envoy cuts fractions off, and a client told "0 seconds" would come back too early. The
-/// last millisecond is forgiven: a budget of a minute returns one tick of a millisecond later than a minute, and
-/// nobody wants to read 61 there. A budget that is back already is 0.
-fn duration(millis: u64) -> Duration {
-    Duration { seconds: i64::try_from(whole_seconds(millis)).unwrap_or(i64::MAX), nanos: 0 }
-}
-
-/// Milliseconds as the answer states them, in seconds.
-#[must_use]
-pub fn whole_seconds(millis: u64) -> u64 {
-    millis.saturating_sub(1).div_ceil(1_000).max(u64::from(millis > 0))
+fn duration(seconds: u64) -> Duration {
+    Duration { seconds: i64::try_from(seconds).unwrap_or(i64::MAX), nanos: 0 }
 }
 
 #[cfg(test)]
@@ -179,15 +170,6 @@ mod tests {
         assert_eq!(with(1, Some(10)), (Some(10_000), 0));
         for (unit, multiplier) in [(0, None), (8, None), (-1, None), (1, Some(0)), (6, Some(u32::MAX))] {
             assert_eq!(with(unit, multiplier), (None, 1), "unit {unit}, multiplier {multiplier:?}");
-        }
-    }
-
-    #[test]
-    fn a_reset_is_rounded_up_but_for_its_last_millisecond() {
-        let cases =
-            [(0, 0), (1, 1), (999, 1), (1_000, 1), (1_001, 1), (1_002, 2), (60_000, 60), (60_001, 60), (60_938, 61)];
-        for (millis, seconds) in cases {
-            assert_eq!(whole_seconds(millis), seconds, "{millis} ms");
         }
     }
 

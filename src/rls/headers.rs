@@ -1,7 +1,6 @@
 //! The `RateLimit-*` response headers (the reference's `LIMIT_RESPONSE_HEADERS_ENABLED`): limit, remaining and seconds
 //! to reset of the one descriptor that [`Decision::header_descriptor`] chooses, on allowed and refused calls alike.
 
-use super::convert::whole_seconds;
 use crate::decision::Decision;
 use crate::proto::envoy::config::core::v3::HeaderValue;
 
@@ -28,6 +27,6 @@ pub fn headers(decision: &Decision, names: &HeaderNames) -> Vec<HeaderValue> {
     vec![
         header(&names.limit, u64::from(current.limit.requests_per_unit)),
         header(&names.remaining, u64::from(status.limit_remaining)),
-        header(&names.reset, whole_seconds(status.reset_after_ms.unwrap_or(0))),
+        header(&names.reset, status.reset_seconds().unwrap_or(0)),
     ]
 }

@@ -15,6 +15,7 @@ mod counting;
 mod envoy;
 mod lifecycle;
 mod redis_store;
+mod reload;
 mod replicas;
 mod shipping;
 mod store_contract;

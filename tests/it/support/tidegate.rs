@@ -25,6 +25,7 @@ pub(crate) struct Launch {
     rules: Rules,
     settings: Vec<(String, String)>,
     arguments: Vec<OsString>,
+    folder: Option<PathBuf>,
 }
 
 /// A folder of rule files; removed when dropped.
@@ -76,7 +77,7 @@ impl Launch {
 
     /// Tidegate with the rules in that folder.
     pub(crate) fn with(rules: Rules) -> Launch {
-        let launch = Launch { rules, settings: Vec::new(), arguments: Vec::new() };
+        let launch = Launch { rules, settings: Vec::new(), arguments: Vec::new(), folder: None };
         launch
             .setting("TIDEGATE_GRPC_HOST", "127.0.0.1")
             .setting("TIDEGATE_GRPC_PORT", "0")
@@ -90,6 +91,12 @@ impl Launch {
     /// Sets an environment variable; a later one of the same name wins.
     pub(crate) fn setting(mut self, name: &str, value: impl ToString) -> Launch {
         self.settings.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Starts it in that folder instead of the checkout's.
+    pub(crate) fn in_folder(mut self, folder: &Path) -> Launch {
+        self.folder = Some(folder.to_owned());
         self
     }
 
@@ -130,6 +137,9 @@ impl Launch {
         command.env("TIDEGATE_RULES_PATHS", self.rules.path());
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         command.args(&self.arguments);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
         Process::spawn("tidegate", &mut command)
     }
 }

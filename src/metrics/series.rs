@@ -18,6 +18,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::rule::RuleCounters;
+use crate::rules::sanitised;
 
 /// The labels of a rule's series: the domain and the first two levels of its path. Deeper levels are summed into the
 /// second, as in the reference service.
@@ -118,43 +119,7 @@ impl<'a> Wanted<'a> {
 /// The text as a label's value: `:` and `|` become `_`, and so do the dots of IPv4 addresses, as in the reference
 /// service, whose dashboards and alerts name series that way. Other dots stay.
 fn label_value(text: &str) -> Cow<'_, str> {
-    let cut = cut(text);
-    if !cut.bytes().any(|byte| matches!(byte, b':' | b'|' | b'.')) {
-        return Cow::Borrowed(cut);
-    }
-    let bytes = cut.as_bytes();
-    let mut value = String::with_capacity(cut.len());
-    let mut address_end = 0;
-    for (at, character) in cut.char_indices() {
-        if at >= address_end && character.is_ascii_digit() {
-            address_end = at + ipv4_length(&bytes[at..]);
-        }
-        value.push(match character {
-            ':' | '|' => '_',
-            '.' if at < address_end => '_',
-            other => other,
-        });
-    }
-    Cow::Owned(value)
-}
-
-/// The length of the IPv4 address at the start of `text`, four groups of one to three digits, or 0 if there is none.
-fn ipv4_length(text: &[u8]) -> usize {
-    let mut length = 0;
-    for group in 0..4 {
-        if group > 0 {
-            if text.get(length) != Some(&b'.') {
-                return 0;
-            }
-            length += 1;
-        }
-        let digits = text[length..].iter().take(3).take_while(|byte| byte.is_ascii_digit()).count();
-        if digits == 0 {
-            return 0;
-        }
-        length += digits;
-    }
-    length
+    sanitised(cut(text))
 }
 
 /// The text, or as much of its start as a label may hold, whole characters only.

@@ -42,7 +42,8 @@ pub enum ExitStatus {
 
 const CODES: &str = "\
 Exit codes: 0 success; 64 the command line is wrong; 69 something needed is not available (a port is taken); \
-71 the operating system refused; 78 settings or rules are wrong.
+71 the operating system refused; 78 settings or rules are wrong. The first SIGTERM or SIGINT ends the process in \
+order, with 0; a second one at once, with 130.
 
 Every setting, with its default and its environment variable: config/settings.yaml.";
 
@@ -131,6 +132,22 @@ mod tests {
     #[test]
     fn the_definitions_hold_together() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_tells_every_exit_code() {
+        let help = CommandLine::command().render_help().to_string();
+        let codes = [
+            ExitStatus::Success,
+            ExitStatus::Usage,
+            ExitStatus::Unavailable,
+            ExitStatus::OperatingSystem,
+            ExitStatus::Configuration,
+        ];
+        for code in codes.map(ExitStatus::code).into_iter().chain([130]) {
+            let is_told = help.split(|c: char| !c.is_ascii_digit()).any(|word| word == code.to_string());
+            assert!(is_told, "{code}");
+        }
     }
 
     #[test]

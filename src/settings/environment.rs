@@ -146,16 +146,17 @@ impl Environment {
 
     /// The three variables that together name the directory of rules.
     fn runtime_directory(&self, layer: &mut Layer) {
-        let (root, subdirectory) = (self.get("RUNTIME_ROOT"), self.get("RUNTIME_SUBDIRECTORY"));
-        if root.is_none() && subdirectory.is_none() {
+        const NAMES: [&str; 3] = ["RUNTIME_ROOT", "RUNTIME_SUBDIRECTORY", "RUNTIME_APPDIRECTORY"];
+
+        let Some(place) = NAMES.into_iter().find(|name| self.get(name).is_some()) else {
             return;
-        }
+        };
+        let [root, subdirectory, app] = NAMES.map(|name| self.get(name));
         // The defaults are the reference's.
-        let root = root.unwrap_or("/srv/runtime_data/current");
-        let app = self.get("RUNTIME_APPDIRECTORY").unwrap_or("config");
-        let parts = [Some(root.trim_end_matches('/')), subdirectory.map(|part| part.trim_matches('/')), Some(app)];
+        let root = root.unwrap_or("/srv/runtime_data/current").trim_end_matches('/');
+        let app = app.unwrap_or("config").trim_matches('/');
+        let parts = [Some(root), subdirectory.map(|part| part.trim_matches('/')), Some(app)];
         let path = parts.into_iter().flatten().collect::<Vec<_>>().join("/");
-        let place = if self.get("RUNTIME_ROOT").is_some() { "RUNTIME_ROOT" } else { "RUNTIME_SUBDIRECTORY" };
         layer.set("rules.paths", place, ValueKind::Array(vec![path.into()]));
     }
 
@@ -195,7 +196,9 @@ fn written(kind: Kind, value: &str) -> ValueKind {
 /// the type must only not contradict.
 fn with_socket_type(url: &str, socket_type: Option<&str>) -> Result<String, &'static str> {
     let is_path = url.starts_with('/') || url.starts_with("unix://");
-    let is_network = matches!(RedisUrl::parse(url).as_ref().map(RedisUrl::address), Ok(RedisAddress::Tcp { .. }));
+    // A name alone may be a host's or a file's: the type decides.
+    let is_network = url.contains(':')
+        && matches!(RedisUrl::parse(url).as_ref().map(RedisUrl::address), Ok(RedisAddress::Tcp { .. }));
     match socket_type {
         Some("unix") if is_network => Err("tcp, since REDIS_URL names a host and a port"),
         Some("unix") if !is_path && !url.contains("://") => Ok(format!("unix://{url}")),
@@ -339,7 +342,8 @@ mod tests {
         assert_eq!(path(&[root, subdirectory]), "/data/ratelimit/config");
         assert_eq!(path(&[root, ("RUNTIME_APPDIRECTORY", "c")]), "/data/c");
         assert_eq!(path(&[subdirectory]), "/srv/runtime_data/current/ratelimit/config");
-        assert_eq!(path(&[("RUNTIME_APPDIRECTORY", "c")]), "config/rules.yaml");
+        assert_eq!(path(&[("RUNTIME_APPDIRECTORY", "c")]), "/srv/runtime_data/current/c");
+        assert_eq!(path(&[("RUNTIME_APPDIRECTORY", "")]), "config/rules.yaml");
     }
 
     #[test]
@@ -361,6 +365,8 @@ mod tests {
         assert_eq!(url("/run/r.sock", "").as_deref(), Some("/run/r.sock"));
         assert_eq!(url("/run/r.sock", "unix").as_deref(), Some("/run/r.sock"));
         assert_eq!(url("r.sock", "unix").as_deref(), Some("unix://r.sock"));
+        assert_eq!(url("redis", "unix").as_deref(), Some("unix://redis"));
+        assert_eq!(url("redis", "tcp").as_deref(), Some("redis"));
         for (url, kind) in [("u:hunter2@redis:6379", "udp"), ("redis:6379", "unix"), ("/run/r.sock", "tcp")] {
             let (_, _, errors) = read(&[("REDIS_URL", url), ("REDIS_SOCKET_TYPE", kind)], "store.redis.url");
             assert_eq!(errors.len(), 1);

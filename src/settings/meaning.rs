@@ -5,6 +5,7 @@
 //! walk are never used.
 
 use std::fmt::Display;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -41,9 +42,10 @@ const PATHS_MAX: usize = 1_000;
 /// The settings that the merged layers mean. Where `errors` has grown, they must not be used.
 pub(super) fn settings(merged: &Layer, defaults: &Layer, errors: &mut Vec<SettingsError>) -> Settings {
     let mut read = Reader { merged, defaults, errors };
+    let (grpc, http) = ports(&mut read);
     Settings {
-        grpc: grpc(&mut read),
-        http: http(&mut read),
+        grpc,
+        http,
         rules: rules(&mut read),
         store: store(&mut read),
         response: response(&mut read),
@@ -60,6 +62,41 @@ pub(super) fn settings(merged: &Layer, defaults: &Layer, errors: &mut Vec<Settin
             timeout: read.duration("shutdown.timeout", Duration::ZERO..=HOUR),
         },
         runtime: RuntimeSettings { workers: NonZeroUsize::new(read.whole("runtime.workers", 0..=1_024)) },
+    }
+}
+
+/// Both ports, which must not be the same one.
+fn ports(read: &mut Reader<'_>) -> (GrpcSettings, HttpSettings) {
+    let mistakes = read.errors.len();
+    let (grpc, http) = (grpc(read), http(read));
+    // After a mistake a default may stand in for what was meant.
+    let all_meant = read.errors.len() == mistakes;
+    if all_meant && grpc.port != 0 && grpc.port == http.port && hosts_overlap(&grpc.host, &http.host) {
+        let (one, other) = (read.place("grpc.port"), read.place("http.port"));
+        let port = grpc.port;
+        read.conflict(format!(
+            "{one} and {other} are both {port}, on hosts that overlap; set grpc.port or http.port to another port, or \
+             to 0 for any free one"
+        ));
+    }
+    (grpc, http)
+}
+
+/// Whether one port can't be had on both hosts for certain. What names stand for is known when they are resolved, so
+/// of these only the same name counts; the rest is found when the ports are bound.
+fn hosts_overlap(one: &str, other: &str) -> bool {
+    let address = |host: &str| host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+    // `::` listens on IPv4 as well.
+    let is_any = |host: &str| address(host) == Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    if is_any(one) || is_any(other) {
+        return true;
+    }
+    match (address(one), address(other)) {
+        (Some(IpAddr::V4(one)), Some(IpAddr::V4(other))) => {
+            one == other || one.is_unspecified() || other.is_unspecified()
+        }
+        (Some(one), Some(other)) => one == other,
+        _ => one.eq_ignore_ascii_case(other),
     }
 }
 

@@ -118,7 +118,7 @@ pub struct HttpSettings {
 /// Rule files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RulesSettings {
-    /// Files, and directories whose `.yaml` and `.yml` files are read; at least one.
+    /// Files, and directories, which are read with everything below them; at least one.
     pub paths: Vec<PathBuf>,
     /// How often they are looked at.
     pub reload_interval: Duration,
@@ -185,14 +185,15 @@ pub struct ResponseSettings {
     pub remaining_header: String,
     /// The header of the seconds until then.
     pub reset_header: String,
-    /// Whether dynamic metadata is sent.
+    /// Whether dynamic metadata holds the question and the rules' metadata; `tidegate.never_passes` is sent in any
+    /// case.
     pub dynamic_metadata: bool,
 }
 
 /// Metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetricsSettings {
-    /// Most rules with series of their own.
+    /// Most series that callers' values name; those of the rules themselves are not among them.
     pub series_max: usize,
 }
 

@@ -94,8 +94,9 @@ impl fmt::Debug for RedisCredentials {
 // === impl RedisUrl ===
 
 impl RedisUrl {
-    /// Reads one of the forms: `host:port`, `redis://[user:password@]host[:port][/database]`, `/path/to/socket`,
-    /// `unix:///path/to/socket[?db=database]`. User and password are percent-encoded.
+    /// Reads one of the forms: `host[:port]`, `redis://[user:password@]host[:port][/database]`, `/path/to/socket`,
+    /// `unix:///path/to/socket[?db=database]`. User and password are percent-encoded. A bare name that ends in
+    /// `.sock` is refused: it is more likely a path.
     ///
     /// # Errors
     /// What would have been right, in words that follow "must be", without any part of the text.
@@ -112,8 +113,16 @@ impl RedisUrl {
         if text.starts_with('/') {
             return Ok(RedisUrl::at(RedisAddress::Unix { path: PathBuf::from(text) }));
         }
-        let (host_text, port) = text.rsplit_once(':').ok_or_else(RedisUrl::right)?;
-        Ok(RedisUrl::at(RedisAddress::Tcp { host: server(host_text)?, port: tcp_port(port)? }))
+        if text.contains("://") {
+            return Err(RedisUrl::right("what precedes :// is neither redis nor unix"));
+        }
+        if text.contains('@') {
+            return Err(RedisUrl::right("user and password stand without redis:// before them"));
+        }
+        if text.contains('/') || text.ends_with(".sock") {
+            return Err(RedisUrl::right("a path lacks / or unix:// before it, or a database lacks redis://"));
+        }
+        RedisUrl::parse_place(text).map(RedisUrl::at)
     }
 
     /// Where the server listens.
@@ -144,10 +153,24 @@ impl RedisUrl {
         RedisUrl { address, database: 0, credentials: RedisCredentials::NONE }
     }
 
-    fn right() -> String {
-        "host:port, redis://user:password@host:port/database or unix:///path/to/socket, with special characters in \
-         user and password percent-encoded"
-            .to_owned()
+    /// All forms, and what is amiss with the text: the end of a sentence that repeats nothing of it.
+    fn right(amiss: &str) -> String {
+        format!(
+            "host, host:port, redis://user:password@host:port/database or unix:///path/to/socket, with special \
+             characters in user and password percent-encoded; here {amiss}"
+        )
+    }
+
+    /// `host[:port]`.
+    fn parse_place(text: &str) -> Parsed<RedisAddress> {
+        // The last colon precedes the port, unless it is inside the brackets of an IPv6 address.
+        let (host_text, port) = match text.rsplit_once(':') {
+            Some((host_text, port)) if !port.ends_with(']') => (host_text, Some(port)),
+            _ => (text, None),
+        };
+        let host = server(host_text)?;
+        let port = port.map_or(Ok(PORT), tcp_port)?;
+        Ok(RedisAddress::Tcp { host, port })
     }
 
     /// What follows `redis://`.
@@ -157,24 +180,20 @@ impl RedisUrl {
             Some((user, place)) => (Some(user), place),
             None => (None, authority),
         };
-        // The last colon precedes the port, unless it is inside the brackets of an IPv6 address.
-        let (host_text, port) = match place.rsplit_once(':') {
-            Some((host_text, port)) if !port.ends_with(']') => (host_text, tcp_port(port)?),
-            _ => (place, PORT),
-        };
-        let address = RedisAddress::Tcp { host: server(host_text)?, port };
+        let address = RedisUrl::parse_place(place)?;
         let credentials = user.map_or(Ok(RedisCredentials::NONE), credentials)?;
         Ok(RedisUrl { address, database: database_number(database)?, credentials })
     }
 
     /// What follows `unix://`.
     fn parse_socket(rest: &str) -> Parsed<RedisUrl> {
+        let unknown = || RedisUrl::right("what follows the question mark is not db= and a number");
         let (path, database) = match rest.split_once('?') {
-            Some((path, query)) => (path, query.strip_prefix("db=").ok_or_else(RedisUrl::right)?),
+            Some((path, query)) => (path, query.strip_prefix("db=").ok_or_else(unknown)?),
             None => (rest, ""),
         };
         if path.is_empty() {
-            return Err(RedisUrl::right());
+            return Err(RedisUrl::right("the path is missing"));
         }
         let address = RedisAddress::Unix { path: PathBuf::from(path) };
         Ok(RedisUrl { database: database_number(database)?, ..RedisUrl::at(address) })
@@ -201,24 +220,32 @@ impl fmt::Debug for RedisUrl {
 }
 
 fn server(text: &str) -> Parsed<String> {
-    host(text).map_err(|_| RedisUrl::right())
+    if text.is_empty() {
+        return Err(RedisUrl::right("the host is missing"));
+    }
+    host(text).map_err(|_| RedisUrl::right("the host is neither a name nor an IP address (IPv6 in brackets)"))
 }
 
 fn tcp_port(text: &str) -> Parsed<u16> {
-    whole(text, &(1..=u16::MAX)).map_err(|_| RedisUrl::right())
+    if text.is_empty() {
+        return Err(RedisUrl::right("the port is missing after the colon"));
+    }
+    whole(text, &(1..=u16::MAX)).map_err(|_| RedisUrl::right("the port is not a number from 1 to 65535"))
 }
 
 fn database_number(text: &str) -> Parsed<u32> {
     // Redis counts databases in a C int.
     let number = if text.is_empty() { Ok(0) } else { whole(text, &(0..=i32::MAX as u32)) };
-    number.map_err(|_| RedisUrl::right())
+    number.map_err(|_| RedisUrl::right("the database is not a number"))
 }
 
 /// `user:password` or `:password`.
 fn credentials(text: &str) -> Parsed<RedisCredentials> {
-    let (username, password) = text.split_once(':').ok_or_else(RedisUrl::right)?;
-    let username = percent_decoded(username).ok_or_else(RedisUrl::right)?;
-    let password = percent_decoded(password).ok_or_else(RedisUrl::right)?;
+    let lone = || RedisUrl::right("no colon stands before the password");
+    let wrong = || RedisUrl::right("the user or the password is wrongly percent-encoded");
+    let (username, password) = text.split_once(':').ok_or_else(lone)?;
+    let username = percent_decoded(username).ok_or_else(wrong)?;
+    let password = percent_decoded(password).ok_or_else(wrong)?;
     Ok(RedisCredentials {
         username: Some(username).filter(|name| !name.is_empty()),
         password: Some(password).filter(|text| !text.is_empty()).map(Secret::new),
@@ -255,6 +282,9 @@ mod tests {
     fn every_form_names_its_server() {
         for (text, address, database) in [
             ("redis:6379", tcp("redis", 6379), 0),
+            ("localhost", tcp("localhost", 6379), 0),
+            ("10.0.0.7", tcp("10.0.0.7", 6379), 0),
+            ("[::1]", tcp("::1", 6379), 0),
             ("127.0.0.1:1", tcp("127.0.0.1", 1), 0),
             ("[::1]:6380", tcp("::1", 6380), 0),
             ("redis://redis", tcp("redis", 6379), 0),
@@ -283,7 +313,10 @@ mod tests {
     fn what_is_no_address_is_refused_without_being_repeated() {
         for text in [
             "",
-            "hunter2",
+            "hunter2.sock",
+            "hunter2/3",
+            "run/hunter2",
+            "u:hunter2@redis:1",
             "hunter2:",
             "hunter2:0",
             "hunter2:port",
@@ -303,6 +336,30 @@ mod tests {
         ] {
             let error = RedisUrl::parse(text).unwrap_err();
             assert!(!error.contains("hunter2"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for (text, amiss) in [
+            ("", "the host is missing"),
+            (":6379", "the host is missing"),
+            ("redis://", "the host is missing"),
+            ("redis://:p@", "the host is missing"),
+            ("localhost:", "the port is missing after the colon"),
+            ("localhost:0", "the port is not a number from 1 to 65535"),
+            ("a b", "the host is neither a name nor an IP address (IPv6 in brackets)"),
+            ("::1", "the host is neither a name nor an IP address (IPv6 in brackets)"),
+            ("r.sock", "a path lacks / or unix:// before it, or a database lacks redis://"),
+            ("localhost/3", "a path lacks / or unix:// before it, or a database lacks redis://"),
+            ("p@localhost", "user and password stand without redis:// before them"),
+            ("redis://p@localhost", "no colon stands before the password"),
+            ("redis://localhost/x", "the database is not a number"),
+            ("http://localhost", "what precedes :// is neither redis nor unix"),
+            ("unix://", "the path is missing"),
+        ] {
+            let error = RedisUrl::parse(text).unwrap_err();
+            assert!(error.ends_with(&format!("; here {amiss}")), "{text}: {error}");
         }
     }
 

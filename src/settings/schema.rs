@@ -109,16 +109,40 @@ pub(super) fn find_variable(name: &str) -> Option<&'static Key> {
 
 /// Whether the path is one to which keys belong, such as `store.redis`.
 pub(super) fn is_group(path: &str) -> bool {
-    KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+    keys_of(path).next().is_some()
 }
 
-/// "; did you mean x?" with the path that is most like the written one, or nothing if none is like it.
+/// The groups, each once for every key in it: `store` and `store.redis` for `store.redis.url`.
+fn groups() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().flat_map(|key| key.path.match_indices('.').map(|(at, _)| &key.path[..at]))
+}
+
+/// The keys of a group and of the groups in it.
+fn keys_of(group: &str) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.path.strip_prefix(group).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// A key of the group as an example for messages; an empty text if there is no such group.
+pub(super) fn example_of(group: &str) -> &'static str {
+    // A number or a word shows best what a setting is.
+    let best = keys_of(group).find(|key| key.kind == Kind::Word).or_else(|| keys_of(group).next());
+    best.map_or("", |key| key.path)
+}
+
+/// Whether what was written in place of the group may be a password.
+pub(super) fn holds_secrets(group: &str) -> bool {
+    keys_of(group).any(|key| key.kind == Kind::Secret)
+}
+
+/// "; did you mean x?" with the path, of a key or a group, that is most like the written one, or nothing if none is
+/// like it.
 pub(super) fn suggest_path(written: &str) -> String {
-    // A key that stands outside its group is recognised by its last part.
-    let outside = |path: &str| path.rsplit('.').next().is_some_and(|last| last == written);
-    match KEYS.iter().find(|key| outside(key.path)) {
-        Some(key) => hint(key.path),
-        None => suggest(written, KEYS.iter().map(|key| key.path.to_owned())),
+    let known = || KEYS.iter().map(|key| key.path).chain(groups());
+    // What stands outside its group is recognised by its last part.
+    let outside = |path: &&str| path.rsplit('.').next().is_some_and(|last| last == written);
+    match known().find(outside) {
+        Some(path) => hint(path),
+        None => suggest(written, known().map(str::to_owned)),
     }
 }
 
@@ -167,6 +191,9 @@ mod tests {
         assert_eq!(suggest_path("grpc.prot"), "; did you mean grpc.port?");
         assert_eq!(suggest_path("keys_max"), "; did you mean store.memory.keys_max?");
         assert_eq!(suggest_variable("TIDEGATE_HTTP_PROT"), "; did you mean TIDEGATE_HTTP_PORT?");
+        assert_eq!(suggest_path("grcp"), "; did you mean grpc?");
+        assert_eq!(suggest_path("store.redsi"), "; did you mean store.redis?");
+        assert_eq!(suggest_path("redis"), "; did you mean store.redis?");
         assert_eq!(suggest_path("banana"), "");
         assert_eq!(suggest_path(&"x".repeat(1 << 20)), "");
     }

@@ -142,7 +142,9 @@ impl FileReader<'_> {
             (None, ValueKind::Nil) if schema::is_group(path) => {}
             (None, ValueKind::Table(table)) if schema::is_group(path) || !table.is_empty() => self.group(path, table),
             (None, value) if schema::is_group(path) => {
-                let (value, right) = (Some(scalar(&value)), "a group of keys".to_owned());
+                // Somebody may have written Redis's address where the group is.
+                let value = if schema::holds_secrets(path) { None } else { Some(scalar(&value)) };
+                let right = format!("a group of settings such as {}", schema::example_of(path));
                 self.errors.push(SettingsError::Invalid { place, value, right });
             }
             // The value isn't shown: it may be a password under a misspelt key.
@@ -208,7 +210,9 @@ mod tests {
     #[test]
     fn each_mistake_of_form_is_one_sentence() {
         for (text, expected) in [
-            ("grpc: 5", "s.yaml:1: grpc is \"5\", but must be a group of keys"),
+            ("grpc: 5", "s.yaml:1: grpc is \"5\", but must be a group of settings such as grpc.port"),
+            ("grcp: {}", "s.yaml:1: \"grcp\" is not a setting; did you mean grpc?"),
+            ("metric: 5", "s.yaml:1: \"metric\" is not a setting; did you mean metrics?"),
             ("grpc:\n  port: [1]", "s.yaml:2: grpc.port is \"a list\", but must be a single value"),
             ("grpc:\n  port: {a: 1}", "s.yaml:2: grpc.port is \"a group of keys\", but must be a single value"),
             ("grpc:\n  host: 127", "s.yaml:2: grpc.host is \"127\", but must be text; put it in quotes"),

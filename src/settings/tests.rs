@@ -177,6 +177,36 @@ fn a_value_cannot_forge_a_line_of_the_log() {
     assert!(errors.len() < 300);
 }
 
+#[test]
+fn one_port_for_both_is_told_with_both_names() {
+    assert_eq!(
+        environment(&[("GRPC_PORT", "9000"), ("PORT", "9000")]).unwrap_err(),
+        "GRPC_PORT and PORT are both 9000, on hosts that overlap; set grpc.port or http.port to another port, or to 0 \
+         for any free one"
+    );
+    let file = "grpc.port: 8080\n";
+    assert!(load(file, &[]).unwrap_err().starts_with("s.yaml:1: grpc.port and the built-in defaults:"));
+    // A default that stands in for a mistake is no port that anybody asked for.
+    assert_eq!(load(file, &[("PORT", "x")]).unwrap_err().lines().count(), 1);
+}
+
+#[test]
+fn one_port_is_right_for_both_where_the_hosts_are_apart() {
+    let is_right = |grpc: &str, http: &str, port: &str| {
+        let variables = [("GRPC_HOST", grpc), ("HOST", http), ("GRPC_PORT", port), ("PORT", port)];
+        environment(&variables).is_ok()
+    };
+    for (one, other) in [("127.0.0.1", "127.0.0.2"), ("0.0.0.0", "::1"), ("a", "b"), ("localhost", "127.0.0.1")] {
+        assert!(is_right(one, other, "9000") && is_right(other, one, "9000"), "{one} {other}");
+    }
+    for (one, other) in
+        [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("[::]", "localhost"), ("::1", "0:0::1"), ("a", "A")]
+    {
+        assert!(!is_right(one, other, "9000") && !is_right(other, one, "9000"), "{one} {other}");
+        assert!(is_right(one, other, "0"), "{one} {other}");
+    }
+}
+
 // === Redis ===
 
 #[test]
@@ -230,7 +260,9 @@ fn secrets_are_never_shown() {
     }
     let wrong = [
         environment(&[("REDIS_URL", "redis://u:hunter2/@redis:x")]),
-        environment(&[("TIDEGATE_STORE_REDIS_URL", "hunter2")]),
+        environment(&[("TIDEGATE_STORE_REDIS_URL", "u:hunter2@redis")]),
+        load("store:\n  redis: 'redis://u:hunter2@redis'\n", &[]),
+        load("store: hunter2\n", &[]),
         environment(&[("TIDEGATE_STORE_REDIS_PASSWRD", "hunter2")]),
         load("store:\n  redis:\n    url: [hunter2]\n", &[]),
         load("store:\n  redis:\n    passwrd: hunter2\n", &[]),

@@ -43,7 +43,7 @@ pub enum ExitStatus {
 const CODES: &str = "\
 Exit codes: 0 success; 64 the command line is wrong; 69 something needed is not available (a port is taken); \
 71 the operating system refused; 78 settings or rules are wrong. The first SIGTERM or SIGINT ends the process in \
-order, with 0; a second one at once, with 130.
+order, with 0; a SIGINT more than a second later at once, with 130.
 
 Every setting, with its default and its environment variable: config/settings.yaml.";
 

@@ -463,6 +463,8 @@ fn reachable(address: SocketAddr) -> String {
     if address.ip().is_unspecified() { format!("localhost:{}", address.port()) } else { address.to_string() }
 }
 
-fn count(count: usize, what: &str) -> String {
+/// `1 rule`, `2 rules`.
+#[must_use]
+pub fn count(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

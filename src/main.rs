@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tidegate::app::{App, RunError, StartError};
+use tidegate::app::{App, RunError, StartError, count};
 use tidegate::cli::{self, Command, ExitStatus};
 use tidegate::rules::{Options, load, read_sources};
 use tidegate::settings::{self, Note, Settings};
@@ -65,14 +65,19 @@ fn serve(file: Option<PathBuf>) -> Result<(), Failure> {
 fn check(file: Option<PathBuf>, files: &[PathBuf]) -> Result<(), Failure> {
     let (settings, _notes) = read_settings(file)?;
     let options = Options { defaults: settings.rules.defaults, merge_domains: settings.rules.merge_domains };
-    let loaded = read_sources(files).and_then(|sources| Ok((load(&sources.files, &options)?, sources)));
-    let ((rules, warnings), sources) = loaded.map_err(|errors| failure(ExitStatus::Configuration, &errors))?;
+    let loaded = read_sources(files, &options).and_then(|sources| Ok((load(&sources.files, &options)?, sources)));
+    let ((rules, warnings), sources) = loaded.map_err(|errors| failure(ExitStatus::Configuration, &errors.all()))?;
     let warnings: Vec<_> = sources.warnings.iter().chain(&warnings).collect();
     for warning in &warnings {
         print(&format_args!("warning: {warning}"));
     }
-    let (count, domains, rules) = (sources.files.len(), rules.domains().count(), rules.rules().len());
-    print(&format_args!("ok: {count} files, {domains} domains, {rules} rules, {} warnings", warnings.len()));
+    let counts = [
+        count(sources.files.len(), "file"),
+        count(rules.domains().count(), "domain"),
+        count(rules.rules().len(), "rule"),
+        count(warnings.len(), "warning"),
+    ];
+    print(&format_args!("ok: {}", counts.join(", ")));
     Ok(())
 }
 

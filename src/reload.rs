@@ -155,7 +155,7 @@ impl Reloader {
                 let file = SourceFile { name: BUILT_IN.to_owned(), text: text.to_owned() };
                 Ok(Sources { files: vec![file], ..Sources::default() })
             }
-            _ => read_sources(&self.paths),
+            _ => read_sources(&self.paths, &self.options),
         }
     }
 

@@ -11,14 +11,21 @@
 use smallvec::SmallVec;
 
 use super::error::{KeyPath, Place, Report};
-use super::file::{Field, Located, RawCounted, RawDescriptor, RawEntry, RawFile, RawLimit, RawSubset, RawUnit};
+use super::file::{
+    Elements, Field, Located, RawCounted, RawDescriptor, RawEntry, RawFile, RawLimit, RawSubset, RawUnit,
+};
 use super::value::{self, Reader};
 use super::words::{self, Level};
 use super::yaml::{Document, Node, Pair, Value};
 use crate::limit::Unit;
 
 /// The words of one map, each with its values in the order of the file.
-type Words<'y, 't> = SmallVec<[(&'static str, &'y Node<'t>); 8]>;
+#[derive(Default)]
+struct Words<'y, 't> {
+    known: SmallVec<[(&'static str, &'y Node<'t>); 8]>,
+    /// Words that were probably meant by unknown ones. If they are missing, that is said already.
+    misspelt: SmallVec<[&'static str; 1]>,
+}
 
 /// Binds a whole file.
 pub(super) fn file(document: &Document<'_>, name: &str, report: &mut Report) -> RawFile {
@@ -28,7 +35,7 @@ pub(super) fn file(document: &Document<'_>, name: &str, report: &mut Report) -> 
         report.warning(path, second, text);
     }
     let root = document.root.as_ref();
-    let words = root.map_or(Some(Words::new()), |root| map_words(root, Level::Root, path, report));
+    let words = root.map_or(Some(Words::default()), |root| map_words(root, Level::Root, path, report));
     let broken = words.is_none();
     let words = words.unwrap_or_default();
     let place = root.map_or(Place { line: 1, column: 1 }, |root| root.place);
@@ -58,13 +65,18 @@ struct Bind<'b, 'y, 't> {
 impl<'y, 't> Bind<'_, 'y, 't> {
     /// Every value of `word`, in the order of the file.
     fn all(&self, word: &str) -> impl DoubleEndedIterator<Item = &'y Node<'t>> {
-        self.words.iter().filter(move |(name, _)| *name == word).map(|(_, node)| *node)
+        self.words.known.iter().filter(move |(name, _)| *name == word).map(|(_, node)| *node)
+    }
+
+    /// Whether an unknown word stands there in place of `word`.
+    fn is_misspelt(&self, word: &str) -> bool {
+        self.words.misspelt.contains(&word)
     }
 
     /// Binds the value of `word`. Those that a later one replaces are only checked.
     fn one<T>(&mut self, word: &'static str, read: Reader<T>) -> Field<T> {
         let path = self.path.word(word);
-        let mut field = Field::Absent;
+        let mut field = if self.is_misspelt(word) { Field::Wrong } else { Field::Absent };
         let nodes: SmallVec<[&Node<'_>; 2]> = self.all(word).collect();
         for node in nodes {
             field = value::field(node, read, &path, self.report);
@@ -90,22 +102,24 @@ impl<'y, 't> Bind<'_, 'y, 't> {
         word: &'static str,
         level: Level,
         bind: fn(&Words<'y, 't>, Place, &KeyPath<'_>, &mut Report) -> T,
-    ) -> Vec<T> {
+    ) -> Elements<T> {
         let path = self.path.word(word);
-        let mut bound = Vec::new();
+        let mut bound = Elements { items: Vec::new(), is_wrong: self.is_misspelt(word) };
         let nodes: SmallVec<[&Node<'_>; 2]> = self.all(word).collect();
         for node in nodes {
-            bound.clear();
+            bound.items.clear();
             if !value::is_null(node) && !matches!(node.value, Value::List(_)) {
                 check_shape(node, &path, self.report);
                 value::wrong_type(node, "a list", &path, self.report);
+                bound.is_wrong = true;
             }
             let Value::List(items) = &node.value else { continue };
             for (index, item) in items.iter().enumerate() {
                 let label = value::label(item);
                 let item_path = path.item(index, &label);
-                if let Some(words) = element_words(item, level, &item_path, self.report) {
-                    bound.push(bind(&words, item.place, &item_path, self.report));
+                match element_words(item, level, &item_path, self.report) {
+                    Some(words) => bound.items.push((index, bind(&words, item.place, &item_path, self.report))),
+                    None => bound.is_wrong = true,
                 }
             }
         }
@@ -114,17 +128,20 @@ impl<'y, 't> Bind<'_, 'y, 't> {
 
     fn rate_limit(&mut self) -> Field<RawLimit> {
         let path = self.path.word("rate_limit");
-        let mut words = Words::new();
+        let mut words = Words::default();
         let mut place = None;
-        let mut wrong = false;
+        let mut wrong = self.is_misspelt("rate_limit");
         let nodes: SmallVec<[&Node<'_>; 2]> = self.all("rate_limit").collect();
         for node in nodes {
             if value::is_null(node) {
-                (words, place) = (Words::new(), None);
+                (words, place) = (Words::default(), None);
                 continue;
             }
             match map_words(node, Level::RateLimit, &path, self.report) {
-                Some(more) => words.extend(more),
+                Some(more) => {
+                    words.known.extend(more.known);
+                    words.misspelt.extend(more.misspelt);
+                }
                 None => wrong = true,
             }
             place = Some(node.place);
@@ -191,10 +208,10 @@ fn limit(words: &Words<'_, '_>, path: &KeyPath<'_>, report: &mut Report) -> RawL
         requests_per_unit: bind.one("requests_per_unit", value::count),
         unlimited: bind.one("unlimited", value::boolean),
         name: bind.text("name"),
-        replaces: bind.list("replaces", Level::Replaces, replaced).into_iter().flatten().collect(),
+        replaces: present(bind.list("replaces", Level::Replaces, replaced)),
         algorithm: bind.one("algorithm", value::algorithm),
         window: bind.one("window", value::window),
-        unit_multiplier: bind.one("unit_multiplier", value::count),
+        unit_multiplier: bind.one("unit_multiplier", value::multiplier),
         burst: bind.one("burst", value::count),
         precision: bind.one("precision", value::precision),
     }
@@ -209,6 +226,12 @@ fn replaced(words: &Words<'_, '_>, place: Place, path: &KeyPath<'_>, report: &mu
     }
 }
 
+/// The elements that have the right type.
+fn present<T>(elements: Elements<Option<T>>) -> Elements<T> {
+    let Elements { items, is_wrong } = elements;
+    Elements { items: items.into_iter().filter_map(|(index, item)| Some((index, item?))).collect(), is_wrong }
+}
+
 /// The words of a map that is to be bound at `level`; `None`, with a mistake, if `node` is no map. Null is an empty one.
 fn map_words<'y, 't>(
     node: &'y Node<'t>,
@@ -218,7 +241,7 @@ fn map_words<'y, 't>(
 ) -> Option<Words<'y, 't>> {
     match &node.value {
         Value::Map(pairs) => Some(known_words(pairs, level, path, report)),
-        _ if value::is_null(node) => Some(Words::new()),
+        _ if value::is_null(node) => Some(Words::default()),
         _ => {
             check_shape(node, path, report);
             value::wrong_type(node, "a map", path, report);
@@ -244,16 +267,15 @@ fn element_words<'y, 't>(
 }
 
 fn no_map_in_list(node: &Node<'_>, path: &KeyPath<'_>, report: &mut Report) {
-    let text = format!(
-        "config error, yaml file contains list of type other than map: {}; every element is a map such as {{key: user}}",
-        node.describe()
-    );
+    let begin = if path.is_ours() { "" } else { "config error, yaml file contains list of type other than map: " };
+    let found = node.describe();
+    let text = format!("{begin}{found} where a map is needed: every element is a map such as {{key: user}}");
     report.mistake(path, node.place, text);
 }
 
 /// Goes over the keys of a map (V2, V3) and keeps those that mean something at `level`.
 fn known_words<'y, 't>(pairs: &'y [Pair<'t>], level: Level, path: &KeyPath<'_>, report: &mut Report) -> Words<'y, 't> {
-    let mut words = Words::new();
+    let mut words = Words::default();
     // With a merge in the map a repeated key is what is meant.
     let has_merge = pairs.iter().any(|pair| pair.merged);
     for pair in pairs {
@@ -266,20 +288,18 @@ fn known_words<'y, 't>(pairs: &'y [Pair<'t>], level: Level, path: &KeyPath<'_>, 
         let below = path.word(name);
         match words::find(name) {
             None => {
-                let text = format!(
-                    "config error, unknown key '{}': {}",
-                    super::error::quoted(name),
-                    words::meant(name, level)
-                );
+                let (meant, hint) = words::meant(name, level);
+                words.misspelt.extend(meant);
+                let text = format!("config error, unknown key '{}': {hint}", super::error::quoted(name));
                 report.mistake(&below, pair.key.place, text);
             }
             Some(word) if word.levels.contains(&level) => {
                 // A look at the last few finds what a person repeats; a map of a million keys is not gone through again.
-                let repeated = words.iter().rev().take(32).any(|(earlier, _)| *earlier == word.name);
+                let repeated = words.known.iter().rev().take(32).any(|(earlier, _)| *earlier == word.name);
                 if repeated && !has_merge {
                     report.warning(&below, pair.key.place, "stands here twice; the last one counts");
                 }
-                words.push((word.name, &pair.value));
+                words.known.push((word.name, &pair.value));
             }
             Some(word) if word.of_reference && !level.is_extension() => {
                 let text = format!("means nothing in {}; it belongs in {}", level.name(), word.home());

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::error::{KeyPath, Place, Report, quoted};
-use super::file::{Field, Located, RawCounted, RawDescriptor, RawFile, RawLimit, RawSubset};
+use super::file::{Elements, Field, Located, RawCounted, RawDescriptor, RawFile, RawLimit, RawSubset};
 use super::identity::RuleKind;
 use super::names::Names;
 use super::set::{DomainRules, RuleSet};
@@ -176,14 +176,14 @@ impl<'f> Compiler<'_, 'f> {
         let root = KeyPath::file(&file.name);
         self.descriptors(Tree::ROOT, &file.descriptors, &root.word("descriptors"));
         let list = root.word("subsets");
-        for (index, raw) in file.subsets.iter().enumerate() {
+        for (index, raw) in file.subsets.iter() {
             let label = raw.label();
             self.subset(raw, &list.item(index, &label));
         }
     }
 
-    fn descriptors(&mut self, parent: NodeId, descriptors: &'f [RawDescriptor], list: &KeyPath<'_>) {
-        for (index, raw) in descriptors.iter().enumerate() {
+    fn descriptors(&mut self, parent: NodeId, descriptors: &'f Elements<RawDescriptor>, list: &KeyPath<'_>) {
+        for (index, raw) in descriptors.iter() {
             let label = raw.composite();
             let path = list.item(index, &label);
             let node = self.descriptor(parent, raw, &path);
@@ -197,13 +197,20 @@ impl<'f> Compiler<'_, 'f> {
             self.report.mistake(path, raw.place, "descriptor has empty key: give it a key, and a value if you like");
         }
         let key = raw.key.value().map(String::as_str).unwrap_or_default();
-        let (node, earlier) = self.draft.tree.add(parent, key, raw.value.value().map(String::as_str));
+        let value = raw.value.value().map(String::as_str);
+        let is_known = !raw.key.is_wrong() && !raw.value.is_wrong();
+        let (node, earlier) = match &mut self.draft.tree {
+            tree if is_known => tree.add(parent, key, value),
+            tree => (tree.add_unreachable(parent, key, value), None),
+        };
         self.draft.node_places.push((&self.file.name, raw.place));
         if let Some(earlier) = earlier.filter(|_| !key.is_empty()) {
             self.duplicate(node, earlier, raw.place, path);
         }
         let tree = &mut self.draft.tree;
-        if let Some(share) = raw.share_threshold.given().filter(|share| share.value && !tree.node(node).is_wildcard()) {
+        if let Some(share) =
+            raw.share_threshold.given().filter(|share| share.value && is_known && !tree.node(node).is_wildcard())
+        {
             let text = format!(
                 "share_threshold can only be used with wildcard values (containing '*'), but found key '{}'",
                 quoted(tree.node(node).composite())
@@ -264,7 +271,7 @@ impl<'f> Compiler<'_, 'f> {
         };
         let action = self.action(limit, &raw.counted, path);
         let (Some(action), true) = (action, entries_right) else { return };
-        let entries = || raw.entries.iter().map(|entry| (entry.key(), entry.value.value().map(String::as_str)));
+        let entries = || raw.entries.iter().map(|(_, entry)| (entry.key(), entry.value.value().map(String::as_str)));
         let mut identity: Vec<_> = entries().collect();
         identity.sort_unstable();
         if let Some(earlier) = self.draft.subsets.add(&identity, self.rules.len()) {
@@ -279,7 +286,7 @@ impl<'f> Compiler<'_, 'f> {
             kind: RuleKind::Subset,
             place: raw.place,
             identity,
-            path: raw.entries.iter().map(|entry| entry.composite().into()).collect(),
+            path: raw.entries.iter().map(|(_, entry)| entry.composite().into()).collect(),
             runtime_metric: names_values && !open.is_empty(),
             subset: Some(Box::new(SubsetForm {
                 open,
@@ -299,20 +306,20 @@ impl<'f> Compiler<'_, 'f> {
             self.report.mistake(path, place, text);
             right = false;
         };
-        if raw.entries.is_empty() {
+        let entries = &raw.entries.items;
+        if entries.is_empty() && !raw.entries.is_wrong {
             wrong(path, raw.place, "a subset needs entries: at least one key, with or without a value".to_owned());
         }
-        if raw.entries.len() > subset::ENTRIES_MAX {
-            let text =
-                format!("a subset of {} entries; at most {} are matched", raw.entries.len(), subset::ENTRIES_MAX);
+        if entries.len() > subset::ENTRIES_MAX {
+            let text = format!("a subset of {} entries; at most {} are matched", entries.len(), subset::ENTRIES_MAX);
             wrong(&list, raw.place, text);
         }
-        for (index, entry) in raw.entries.iter().enumerate().take(subset::ENTRIES_MAX) {
-            let path = list.item(index, entry.key());
+        for (position, (index, entry)) in entries.iter().enumerate().take(subset::ENTRIES_MAX) {
+            let path = list.item(*index, entry.key());
             if entry.key.is_absent() {
                 wrong(&path, entry.place, "descriptor has empty key: an entry of a subset names a key".to_owned());
             }
-            let comes_again = raw.entries[..index].iter().any(|earlier| earlier.key() == entry.key());
+            let comes_again = entries[..position].iter().any(|(_, earlier)| earlier.key() == entry.key());
             if comes_again && !entry.key().is_empty() {
                 wrong(&path, entry.place, "this subset names the key already; each key stands once".to_owned());
             }
@@ -328,7 +335,9 @@ impl<'f> Compiler<'_, 'f> {
                 wrong(&path.word("value"), value.place, text);
             }
         }
-        right && !raw.entries.iter().any(|entry| entry.key.is_wrong() || entry.value.is_wrong())
+        right
+            && !raw.entries.is_wrong
+            && !entries.iter().any(|(_, entry)| entry.key.is_wrong() || entry.value.is_wrong())
     }
 
     /// Judges a limit and its `replaces` (V11 to V14).
@@ -336,7 +345,7 @@ impl<'f> Compiler<'_, 'f> {
         let path = path.word("rate_limit");
         let action = limit::action(limit, counted, &self.defaults, &path, self.report);
         let list = path.word("replaces");
-        for (index, other) in limit.value.replaces.iter().enumerate() {
+        for (index, other) in limit.value.replaces.iter() {
             let path = list.item(index, &other.value);
             if other.value.is_empty() {
                 let text = "should not have an empty replaces entry: write the name of a rate_limit";
@@ -376,7 +385,7 @@ impl RuleDraft<'_> {
             path: self.path,
             action,
             name: limit.value.name.value().map(|name| name.as_str().into()),
-            replaces: limit.value.replaces.iter().map(|other| other.value.as_str().into()).collect(),
+            replaces: limit.value.replaces.iter().map(|(_, other)| other.value.as_str().into()).collect(),
             metadata: counted.metadata.clone(),
             place: format!("{file}:{}", self.place.line).into(),
             form: RuleForm {

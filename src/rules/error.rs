@@ -9,8 +9,13 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// Most mistakes, and most warnings, that are listed. Past that a reader repairs the cause, not the lines.
+use super::words;
+
+/// Most mistakes that a log lists, and most warnings. Past that a reader repairs the cause, not the lines.
 pub const FINDINGS_MAX: usize = 100;
+
+/// Most mistakes that are kept, for those who ask for all of them: some hundred kilobytes of text.
+pub const FINDINGS_KEPT_MAX: usize = 1_000;
 
 /// Most characters of a value that a sentence quotes.
 const QUOTED_MAX: usize = 80;
@@ -41,11 +46,19 @@ pub struct Finding {
 pub type Warning = Finding;
 
 /// Every mistake of a set of rule files, in the order of files and lines.
+///
+/// Displayed it is a line with their number and then a line for each, of which there are [`FINDINGS_MAX`] at most and,
+/// as far as that reaches, one of every file. [`RuleErrors::all`] displays everything that was kept.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub struct RuleErrors {
     findings: Vec<Finding>,
     unlisted: usize,
+    files: usize,
 }
+
+/// All mistakes that were kept, for a reader who asked for them.
+#[derive(Clone, Copy, Debug)]
+pub struct AllErrors<'e>(&'e RuleErrors);
 
 /// The keys that lead to a value: a list from the inside out, on the stack of those who read. It begins with the file.
 #[derive(Clone, Copy, Debug)]
@@ -61,17 +74,23 @@ enum Segment<'a> {
     Item { index: usize, label: &'a str },
 }
 
-/// Collects mistakes and warnings, up to [`FINDINGS_MAX`] of each.
-#[derive(Debug, Default)]
+/// Collects mistakes, up to [`FINDINGS_KEPT_MAX`], and warnings, up to [`FINDINGS_MAX`].
+#[derive(Debug)]
 pub(super) struct Report {
     mistakes: Findings,
     warnings: Findings,
 }
 
-#[derive(Debug, Default)]
+/// Findings up to a number. Once it is reached, files with many make room for those of files with few.
+#[derive(Debug)]
 struct Findings {
+    max: usize,
     listed: Vec<Finding>,
     unlisted: usize,
+    /// How many are listed of each file that has any.
+    of_file: HashMap<String, usize>,
+    /// The largest number in `of_file`, known from when the list is full.
+    most: usize,
 }
 
 /// `text`, shortened to what a sentence can hold.
@@ -100,7 +119,7 @@ impl fmt::Display for Finding {
 // === impl RuleErrors ===
 
 impl RuleErrors {
-    /// The mistakes that are listed: at least one, at most [`FINDINGS_MAX`].
+    /// The mistakes that were kept: at least one, at most [`FINDINGS_KEPT_MAX`].
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
         &self.findings
@@ -111,20 +130,49 @@ impl RuleErrors {
     pub fn unlisted(&self) -> usize {
         self.unlisted
     }
+
+    /// All that were kept, to be displayed.
+    #[must_use]
+    pub fn all(&self) -> AllErrors<'_> {
+        AllErrors(self)
+    }
+
+    /// Writes the summary and at most `max` mistakes, in their order: the first of every file before the second of any.
+    fn write(&self, f: &mut fmt::Formatter<'_>, max: usize) -> fmt::Result {
+        let mistakes = self.findings.len() + self.unlisted;
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        write!(f, "{mistakes} mistake{} in {} file{}:", plural(mistakes), self.files, plural(self.files))?;
+        let mut of_file: HashMap<&str, usize> = HashMap::new();
+        let mut chosen: Vec<(usize, usize)> = Vec::with_capacity(self.findings.len());
+        for (index, finding) in self.findings.iter().enumerate() {
+            let rank = of_file.entry(&finding.file).or_default();
+            chosen.push((*rank, index));
+            *rank += 1;
+        }
+        chosen.sort_unstable();
+        chosen.truncate(max);
+        chosen.sort_unstable_by_key(|(_, index)| *index);
+        for (_, index) in &chosen {
+            write!(f, "\n{}", self.findings[*index])?;
+        }
+        match mistakes - chosen.len() {
+            0 => Ok(()),
+            more => write!(f, "\nand {more} more"),
+        }
+    }
 }
 
 impl fmt::Display for RuleErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, finding) in self.findings.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            write!(f, "{finding}")?;
-        }
-        if self.unlisted > 0 {
-            write!(f, "\nand {} more", self.unlisted)?;
-        }
-        Ok(())
+        self.write(f, FINDINGS_MAX)
+    }
+}
+
+// === impl AllErrors ===
+
+impl fmt::Display for AllErrors<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write(f, FINDINGS_KEPT_MAX)
     }
 }
 
@@ -150,6 +198,15 @@ impl<'a> KeyPath<'a> {
             (_, Some(parent)) => parent.file_name(),
             (_, None) => "",
         }
+    }
+
+    /// Whether one of the keys is a word that only we know, so that the reference service has no text for a mistake.
+    pub(super) fn is_ours(&self) -> bool {
+        let here = match self.segment {
+            Segment::Word(word) => words::find(word).is_some_and(|word| !word.of_reference),
+            Segment::File(_) | Segment::Item { .. } => false,
+        };
+        here || self.parent.is_some_and(KeyPath::is_ours)
     }
 }
 
@@ -181,16 +238,21 @@ impl Report {
         self.warnings.add(path, place, text.into());
     }
 
+    pub(super) fn has_mistakes(&self) -> bool {
+        !self.mistakes.listed.is_empty()
+    }
+
     /// The warnings, if there was no mistake; either in the order of `files` and of lines.
     pub(super) fn finish(mut self, files: &[&str]) -> Result<Vec<Warning>, RuleErrors> {
         let order: HashMap<&str, usize> = files.iter().enumerate().map(|(index, file)| (*file, index)).collect();
         let position = |finding: &Finding| (order.get(finding.file.as_str()).copied(), finding.place);
         self.mistakes.listed.sort_by_key(position);
         self.warnings.listed.sort_by_key(position);
-        if !self.mistakes.listed.is_empty() {
-            return Err(RuleErrors { findings: self.mistakes.listed, unlisted: self.mistakes.unlisted });
+        if self.has_mistakes() {
+            let Findings { listed, unlisted, of_file, .. } = self.mistakes;
+            return Err(RuleErrors { findings: listed, unlisted, files: of_file.len() });
         }
-        let Findings { mut listed, unlisted } = self.warnings;
+        let Findings { mut listed, unlisted, .. } = self.warnings;
         if let Some(last) = listed.last().filter(|_| unlisted > 0) {
             let text = format!("and {unlisted} more warnings");
             let rest = Finding { place: Place::default(), path: String::new(), text, ..last.clone() };
@@ -200,13 +262,53 @@ impl Report {
     }
 }
 
+impl Default for Report {
+    fn default() -> Report {
+        Report { mistakes: Findings::new(FINDINGS_KEPT_MAX), warnings: Findings::new(FINDINGS_MAX) }
+    }
+}
+
+// === impl Findings ===
+
 impl Findings {
+    fn new(max: usize) -> Findings {
+        Findings { max, listed: Vec::new(), unlisted: 0, of_file: HashMap::new(), most: 0 }
+    }
+
     fn add(&mut self, path: &KeyPath<'_>, place: Place, text: String) {
-        if self.listed.len() == FINDINGS_MAX {
-            self.unlisted += 1;
-            return;
+        let file = path.file_name();
+        if !self.of_file.contains_key(file) {
+            self.of_file.insert(file.to_owned(), 0);
         }
-        let file = path.file_name().to_owned();
-        self.listed.push(Finding { file, place, path: path.to_string(), text });
+        if self.listed.len() == self.max {
+            self.unlisted += 1;
+            if !self.make_room(file) {
+                return;
+            }
+        }
+        if let Some(count) = self.of_file.get_mut(file) {
+            *count += 1;
+        }
+        self.listed.push(Finding { file: file.to_owned(), place, path: path.to_string(), text });
+        if self.listed.len() == self.max {
+            self.most = self.of_file.values().copied().max().unwrap_or_default();
+        }
+    }
+
+    /// Takes out the last finding of the file with the most, if it has more than `file` will have.
+    fn make_room(&mut self, file: &str) -> bool {
+        if self.of_file.get(file).is_none_or(|count| count + 1 >= self.most) {
+            return false;
+        }
+        let of_file = &self.of_file;
+        let most = self.most;
+        let Some(last) = self.listed.iter().rposition(|finding| of_file.get(&finding.file) == Some(&most)) else {
+            return false;
+        };
+        let taken = self.listed.remove(last);
+        if let Some(count) = self.of_file.get_mut(&taken.file) {
+            *count -= 1;
+        }
+        true
     }
 }

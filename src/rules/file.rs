@@ -28,6 +28,14 @@ pub(super) enum Field<T> {
     Wrong,
 }
 
+/// The elements of a list, each with its index in the file: wrong ones are missing here.
+#[derive(Clone, Debug)]
+pub(super) struct Elements<T> {
+    pub(super) items: Vec<(usize, T)>,
+    /// Whether the list, or an element of it, was wrong; the mistake is reported.
+    pub(super) is_wrong: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct RawFile {
     pub(super) name: String,
@@ -36,8 +44,8 @@ pub(super) struct RawFile {
     pub(super) algorithm: Field<Algorithm>,
     pub(super) precision: Field<Precision>,
     pub(super) charging: Field<Charging>,
-    pub(super) descriptors: Vec<RawDescriptor>,
-    pub(super) subsets: Vec<RawSubset>,
+    pub(super) descriptors: Elements<RawDescriptor>,
+    pub(super) subsets: Elements<RawSubset>,
 }
 
 #[derive(Debug)]
@@ -46,14 +54,14 @@ pub(super) struct RawDescriptor {
     pub(super) key: Field<String>,
     pub(super) value: Field<String>,
     pub(super) share_threshold: Field<bool>,
-    pub(super) descriptors: Vec<RawDescriptor>,
+    pub(super) descriptors: Elements<RawDescriptor>,
     pub(super) counted: RawCounted,
 }
 
 #[derive(Debug)]
 pub(super) struct RawSubset {
     pub(super) place: Place,
-    pub(super) entries: Vec<RawEntry>,
+    pub(super) entries: Elements<RawEntry>,
     pub(super) counted: RawCounted,
 }
 
@@ -81,7 +89,7 @@ pub(super) struct RawLimit {
     pub(super) requests_per_unit: Field<u32>,
     pub(super) unlimited: Field<bool>,
     pub(super) name: Field<String>,
-    pub(super) replaces: Vec<Located<String>>,
+    pub(super) replaces: Elements<Located<String>>,
     pub(super) algorithm: Field<Algorithm>,
     /// In milliseconds.
     pub(super) window: Field<u64>,
@@ -127,6 +135,14 @@ impl Field<bool> {
     }
 }
 
+// === impl Elements ===
+
+impl<T> Elements<T> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
+        self.items.iter().map(|(index, item)| (*index, item))
+    }
+}
+
 // === impl RawDescriptor ===
 
 impl RawDescriptor {
@@ -141,7 +157,7 @@ impl RawDescriptor {
 impl RawSubset {
     /// The entries' composites, for a path of keys.
     pub(super) fn label(&self) -> String {
-        let entries: Vec<String> = self.entries.iter().map(RawEntry::composite).collect();
+        let entries: Vec<String> = self.entries.iter().map(|(_, entry)| entry.composite()).collect();
         entries.join(", ")
     }
 }

@@ -31,17 +31,22 @@ pub struct Options {
 /// Every mistake in every file, if there is one.
 pub fn load(sources: &[SourceFile], options: &Options) -> Result<(RuleSet, Vec<Warning>), RuleErrors> {
     let mut report = Report::default();
+    let rules = judge(sources, options, &mut report);
+    let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+    report.finish(&names).map(|warnings| (rules, warnings))
+}
+
+/// Compiles rule files as far as they are right, and adds what is wrong to `report`.
+pub(super) fn judge(sources: &[SourceFile], options: &Options, report: &mut Report) -> RuleSet {
     let mut files = Vec::with_capacity(sources.len());
     for source in sources {
         match yaml::parse(&source.text) {
-            Ok(document) => files.push(bind::file(&document, &source.name, &mut report)),
+            Ok(document) => files.push(bind::file(&document, &source.name, report)),
             Err(error) => {
                 let text = format!("error loading config file: yaml: {}", error.text);
                 report.mistake(&KeyPath::file(&source.name), error.place, text);
             }
         }
     }
-    let rules = compile(&files, options, &mut report);
-    let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
-    report.finish(&names).map(|warnings| (rules, warnings))
+    compile(&files, options, report)
 }

@@ -40,7 +40,7 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use error::{FINDINGS_MAX, Finding, Place, RuleErrors, Warning};
+pub use error::{AllErrors, FINDINGS_KEPT_MAX, FINDINGS_MAX, Finding, Place, RuleErrors, Warning};
 pub use identity::RuleId;
 pub use load::{Options, SourceFile, load};
 pub use metric::sanitised;

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::file::{Located, RawDescriptor, RawFile, RawLimit};
+use super::file::{Elements, Located, RawDescriptor, RawFile, RawLimit};
 
 /// For each name, the names that counting limits of that name replace.
 #[derive(Debug, Default)]
@@ -19,13 +19,13 @@ impl<'f> Names<'f> {
     /// Adds the names of a file.
     pub(super) fn add_file(&mut self, file: &'f RawFile) {
         self.add_descriptors(&file.descriptors);
-        for subset in &file.subsets {
+        for (_, subset) in file.subsets.iter() {
             self.add_limit(subset.counted.rate_limit.value());
         }
     }
 
-    fn add_descriptors(&mut self, descriptors: &'f [RawDescriptor]) {
-        for descriptor in descriptors {
+    fn add_descriptors(&mut self, descriptors: &'f Elements<RawDescriptor>) {
+        for (_, descriptor) in descriptors.iter() {
             self.add_limit(descriptor.counted.rate_limit.value());
             self.add_descriptors(&descriptor.descriptors);
         }
@@ -37,7 +37,7 @@ impl<'f> Names<'f> {
         let replaced = self.replaced_by.entry(name).or_default();
         // An unlimited one is never dropped, so it is no party to a mutual replacement.
         if !limit.unlimited.is_true() {
-            replaced.extend(limit.replaces.iter().map(|other| other.value.as_str()));
+            replaced.extend(limit.replaces.iter().map(|(_, other)| other.value.as_str()));
         }
     }
 

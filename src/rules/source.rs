@@ -12,7 +12,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::error::{KeyPath, Place, Report, RuleErrors, Warning};
-use super::load::SourceFile;
+use super::load::{self, Options, SourceFile};
 use super::yaml::BYTES_MAX;
 
 /// Most files, rules or not, that are looked at: a wrong path such as `/` ends in a sentence and not in a long walk.
@@ -36,19 +36,24 @@ pub struct Sources {
 /// Reads the files at `paths`, each a file or a directory, in the order given. It blocks; call it where that is allowed.
 ///
 /// # Errors
-/// Everything that could not be read.
-pub fn read_sources(paths: &[PathBuf]) -> Result<Sources, RuleErrors> {
+/// Everything that could not be read. So that this hides nothing, the rest is then loaded with `options`, and its
+/// mistakes are told too.
+pub fn read_sources(paths: &[PathBuf], options: &Options) -> Result<Sources, RuleErrors> {
     let mut reading = Reading::default();
     for path in paths {
         match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => reading.directory(path, 0),
+            Ok(metadata) if metadata.is_dir() => reading.named_directory(path),
             Ok(metadata) if metadata.is_file() => reading.file(path),
             Ok(_) => reading.mistake(path, "neither a file nor a directory; name a rule file or a directory of them"),
             Err(error) => reading.mistake(path, cannot_read(&error)),
         }
     }
-    let Reading { files, report, .. } = reading;
-    report.finish(&[]).map(|warnings| Sources { files, warnings })
+    let Reading { files, mut report, .. } = reading;
+    if report.has_mistakes() {
+        load::judge(&files, options, &mut report);
+    }
+    let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    report.finish(&names).map(|warnings| Sources { files, warnings })
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +77,14 @@ impl Reading {
 
     fn warning(&mut self, path: &Path, text: impl Into<String>) {
         self.report.warning(&KeyPath::file(&path.display().to_string()), Place::default(), text);
+    }
+
+    fn named_directory(&mut self, directory: &Path) {
+        let before = self.files.len();
+        self.directory(directory, 0);
+        if self.files.len() == before {
+            self.warning(directory, "no rule files (.yaml, .yml) in this directory: nothing is limited by it");
+        }
     }
 
     fn directory(&mut self, directory: &Path, depth: usize) {

@@ -66,8 +66,7 @@ impl Tree {
     /// Adds a child. If there is one with the same composite the new node is made, but no request reaches it; the
     /// older one is the answer.
     pub(super) fn add(&mut self, parent: NodeId, key: &str, value: Option<&str>) -> (NodeId, Option<NodeId>) {
-        // A node needs more than one byte of a file, and a file has a bound.
-        let id = NodeId::try_from(self.nodes.len()).expect("rule files are too short for so many nodes");
+        let id = self.next_id();
         let node = Node::new(parent, key, value);
         let hash = TextHash::of(parent.into(), node.composite.as_bytes());
         let earlier = self.edge(hash, parent, |composite| *composite == *node.composite, &mut ());
@@ -81,6 +80,18 @@ impl Tree {
         }
         self.nodes.push(node);
         (id, earlier)
+    }
+
+    /// Adds a child that no request reaches, for a descriptor of which it isn't known what it should be called.
+    pub(super) fn add_unreachable(&mut self, parent: NodeId, key: &str, value: Option<&str>) -> NodeId {
+        let id = self.next_id();
+        self.nodes.push(Node::new(parent, key, value));
+        id
+    }
+
+    fn next_id(&self) -> NodeId {
+        // A node needs more than one byte of a file, and a file has a bound.
+        NodeId::try_from(self.nodes.len()).expect("rule files are too short for so many nodes")
     }
 
     /// The nodes that the entries lead to, if there is one for each and at least one.

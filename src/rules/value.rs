@@ -21,8 +21,12 @@ pub(super) type Reader<T> = fn(text: &str, kind: Kind) -> Result<T, String>;
 pub(super) fn field<T>(node: &Node<'_>, read: Reader<T>, path: &KeyPath<'_>, report: &mut Report) -> Field<T> {
     match &node.value {
         Value::Scalar(_, Kind::Null) => Field::Absent,
-        Value::Scalar(_, Kind::Float(_) | Kind::Beyond | Kind::NotText) => {
-            check_scalar(node, path, report);
+        Value::Scalar(text, kind @ (Kind::Float(_) | Kind::Beyond | Kind::NotText)) => {
+            match read(text, *kind) {
+                // Our own words know better what is right than the sentence that holds everywhere.
+                Err(right) if path.is_ours() => wrong_type(node, &right, path, report),
+                _ => check_scalar(node, path, report),
+            }
             Field::Wrong
         }
         Value::Scalar(text, kind) => match read(text, *kind) {
@@ -41,9 +45,8 @@ pub(super) fn field<T>(node: &Node<'_>, read: Reader<T>, path: &KeyPath<'_>, rep
 
 /// Reports a value of a wrong type (V6).
 pub(super) fn wrong_type(node: &Node<'_>, right: &str, path: &KeyPath<'_>, report: &mut Report) {
-    let text =
-        format!("error loading config file: yaml: unmarshal errors: {} where {right} is needed", node.describe());
-    report.mistake(path, node.place, text);
+    let text = format!("{} where {right} is needed", node.describe());
+    report.mistake(path, node.place, of_reference("error loading config file: yaml: unmarshal errors: ", text, path));
 }
 
 /// Reports a scalar that is wrong wherever it stands (V5).
@@ -55,11 +58,13 @@ pub(super) fn check_scalar(node: &Node<'_>, path: &KeyPath<'_>, report: &mut Rep
         Kind::NotText => "a text is UTF-8",
         Kind::Null | Kind::Bool(_) | Kind::Int(_) | Kind::Text | Kind::Merge => return,
     };
-    report.mistake(
-        path,
-        node.place,
-        format!("error checking config: {} is not allowed here; {right}", node.describe()),
-    );
+    let text = format!("{} is not allowed here; {right}", node.describe());
+    report.mistake(path, node.place, of_reference("error checking config: ", text, path));
+}
+
+/// A sentence that begins as the reference service's does, if it knows the words that lead there.
+fn of_reference(beginning: &str, sentence: String, path: &KeyPath<'_>) -> String {
+    if path.is_ours() { sentence } else { format!("{beginning}{sentence}") }
 }
 
 pub(super) fn is_null(node: &Node<'_>) -> bool {
@@ -105,6 +110,11 @@ pub(super) fn boolean(_text: &str, kind: Kind) -> Result<bool, String> {
 pub(super) fn count(_text: &str, kind: Kind) -> Result<u32, String> {
     let number = if let Kind::Int(number) = kind { u32::try_from(number).ok() } else { None };
     number.ok_or_else(|| format!("a whole number from 0 to {}, without quotes,", u32::MAX))
+}
+
+pub(super) fn multiplier(_text: &str, kind: Kind) -> Result<u32, String> {
+    let number = if let Kind::Int(number) = kind { u32::try_from(number).ok() } else { None };
+    number.filter(|number| *number > 0).ok_or_else(|| "a whole number from 1, without quotes,".to_owned())
 }
 
 pub(super) fn precision(_text: &str, kind: Kind) -> Result<Precision, String> {

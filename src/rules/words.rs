@@ -76,14 +76,16 @@ pub(super) fn find(name: &str) -> Option<&'static Word> {
     WORDS.iter().find(|word| word.name == name)
 }
 
-/// What was probably meant by `name`, which is no word, as the end of a sentence.
-pub(super) fn meant(name: &str, level: Level) -> String {
+/// What stands for `name`, which is no word, at `level`: the word that was probably meant, if one is like it, and the
+/// end of a sentence. Only words that may stand there are offered.
+pub(super) fn meant(name: &str, level: Level) -> (Option<&'static str>, String) {
     let here: Vec<&str> = WORDS.iter().filter(|word| word.levels.contains(&level)).map(|word| word.name).collect();
-    let all: Vec<&str> = WORDS.iter().map(|word| word.name).collect();
-    match nearest(name, &here).or_else(|| nearest(name, &all)) {
+    let nearest = nearest(name, &here);
+    let sentence = match nearest {
         Some(nearest) => format!("did you mean '{nearest}'?"),
         None => format!("{} knows {}", level.name(), here.join(", ")),
-    }
+    };
+    (nearest, sentence)
 }
 
 /// The one of `names` that is most like `name`, if any is like it.
@@ -93,7 +95,10 @@ pub(super) fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
         return None;
     }
     let name = name.to_lowercase();
-    let compared = names.iter().map(|other| (strsim::jaro_winkler(&name, other), *other));
+    // In a short word a single slip leaves little in common.
+    let slip = |other: &str| name.chars().count() > 1 && strsim::osa_distance(&name, other) == 1;
+    let likeness = |other: &str| strsim::jaro_winkler(&name, other).max(if slip(other) { ALIKE_MIN } else { 0.0 });
+    let compared = names.iter().map(|other| (likeness(other), *other));
     let (likeness, nearest) = compared.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (likeness >= ALIKE_MIN).then_some(nearest)
 }
@@ -135,8 +140,18 @@ mod tests {
 
     #[test]
     fn the_nearest_word_of_the_level_is_offered() {
+        let meant = |name, level| meant(name, level).1;
         assert_eq!(meant("ratelimit", Level::Descriptor), "did you mean 'rate_limit'?");
         assert_eq!(meant("request_per_unit", Level::RateLimit), "did you mean 'requests_per_unit'?");
         assert_eq!(meant("qqq", Level::Replaces), "an element of replaces knows name");
+    }
+
+    #[test]
+    fn a_word_of_another_level_is_not_offered() {
+        assert!(meant("notakey", Level::Descriptor).1.starts_with("a descriptor knows descriptors, key, value"));
+        for name in ["burts", "entrys", "domian", "subset"] {
+            let (nearest, _) = meant(name, Level::Replaces);
+            assert_eq!(nearest, None, "{name}");
+        }
     }
 }

@@ -63,7 +63,7 @@ fn files_of_one_domain_agree_on_its_defaults() {
     assert!(merge("domain: d\ncharging: each", "domain: d\ncharging: each").is_ok());
     let errors = merge("domain: d\nalgorithm: fixed_window", "domain: d\nalgorithm: token_bucket").unwrap_err();
     assert!(
-        errors.to_string().starts_with("rules2.yaml:2:12: algorithm: algorithm is another in rules.yaml:2"),
+        listed(&errors).starts_with("rules2.yaml:2:12: algorithm: algorithm is another in rules.yaml:2"),
         "{errors}"
     );
     // What one file gives holds for rules of the other, whichever comes first.
@@ -78,15 +78,26 @@ fn mistakes_in_our_words_are_rejected() {
     let minute = "unit: minute, requests_per_unit: 5";
     for (text, expected) in [
         (format!("{minute}, window: 10s"), "rate_limit.window: window and unit both say"),
-        ("window: 10, requests_per_unit: 5".to_owned(), "a length of time such as 10s"),
+        (
+            "window: 10, requests_per_unit: 5".to_owned(),
+            "rate_limit.window: the number 10 where a length of time such as 10s",
+        ),
         ("window: 0s, requests_per_unit: 5".to_owned(), "rate_limit.window: a window of 0 ms is outside 1 ms"),
         ("window: 9999d, requests_per_unit: 5".to_owned(), "rate_limit.window: a window of 863913600000 ms is outside"),
         (
             "unit_multiplier: 5, requests_per_unit: 5".to_owned(),
             "rate_limit.unit_multiplier: unit_multiplier multiplies",
         ),
-        (format!("{minute}, unit_multiplier: 0"), "rate_limit.unit_multiplier: a window of 0 ms"),
-        (format!("{minute}, algorithm: leaky"), "one of sliding_window, fixed_window, token_bucket"),
+        (
+            format!("{minute}, unit_multiplier: 0"),
+            "rate_limit.unit_multiplier: the number 0 where a whole number from 1,",
+        ),
+        (format!("{minute}, precision: 1.5"), "rate_limit.precision: the number 1.5 where a whole number of ticks"),
+        (format!("{minute}, burst: x"), "rate_limit.burst: the text 'x' where a whole number from 0"),
+        (
+            format!("{minute}, algorithm: leaky"),
+            "algorithm: the text 'leaky' where one of sliding_window, fixed_window, token_bucket",
+        ),
         (format!("{minute}, algorithm: slidingwindow"), "did you mean sliding_window?"),
         (
             format!("{minute}, burst: 5"),

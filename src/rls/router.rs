@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower_service::Service;
@@ -20,6 +21,7 @@ use super::body::{BoundedBody, Budget};
 use super::registry::SideServices;
 use super::{RlsService, deadline};
 use crate::counters::CounterStore;
+use crate::metrics::{GrpcMethod, Metrics};
 use crate::proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 
 /// Prefix of the paths of rate limit calls.
@@ -34,6 +36,7 @@ pub struct Router<S> {
     rls: RateLimitServiceServer<RlsService<S>>,
     others: Routes,
     budget: Budget,
+    metrics: Metrics,
 }
 
 /// The services as one connection sees them, with a count of the calls it has under way.
@@ -55,8 +58,9 @@ impl<S: CounterStore + Clone> Router<S> {
     /// A router to `rls` with messages of at most `request_bytes_max`, and to `others` for all other paths.
     #[must_use]
     pub fn new(rls: RlsService<S>, others: SideServices, request_bytes_max: usize) -> Router<S> {
+        let metrics = rls.metrics.clone();
         let rls = RateLimitServiceServer::new(rls).max_decoding_message_size(request_bytes_max);
-        Router { rls, others: others.0, budget: Budget::default() }
+        Router { rls, others: others.0, budget: Budget::default(), metrics }
     }
 
     /// The router of a new connection.
@@ -90,8 +94,7 @@ impl<S: CounterStore + Clone> hyper::service::Service<Request<Incoming>> for Con
     fn call(&self, request: Request<Incoming>) -> Answer {
         self.spoke.store(true, Ordering::Relaxed);
         if !request.uri().path().starts_with(RLS_PREFIX) {
-            let mut others = self.router.others.clone();
-            return Box::pin(async move { others.call(request).await });
+            return Box::pin(other(self.router.others.clone(), self.router.metrics.clone(), request));
         }
         let limit = deadline::time_to_answer(request.headers(), BODY_TIME_MAX);
         let request = request.map(|body| BoundedBody::new(body, limit, &self.router.budget));
@@ -103,6 +106,21 @@ impl<S: CounterStore + Clone> hyper::service::Service<Request<Incoming>> for Con
             answer
         })
     }
+}
+
+/// Asks one of the side services; the methods that the reference service counts are counted.
+async fn other(mut others: Routes, metrics: Metrics, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let counted = match request.uri().path() {
+        "/grpc.health.v1.Health/Check" => Some(GrpcMethod::Check),
+        "/grpc.health.v1.Health/List" => Some(GrpcMethod::List),
+        _ => None,
+    };
+    let started = Instant::now();
+    let answer = others.call(request).await;
+    if let Some(method) = counted {
+        metrics.calls(method).observe(started.elapsed());
+    }
+    answer
 }
 
 // === impl Call ===

@@ -120,6 +120,9 @@ async fn health_answers_for_the_names_that_gateways_ask_for_and_for_no_others() 
         assert_eq!(check(name).await.unwrap(), ServingStatus::Serving, "{name:?}");
     }
     assert_eq!(check("other").await.unwrap_err().code(), Status::NotFound);
+    let metrics = tidegate.http().get("/metrics").await.text();
+    let counted = r#"ratelimit_service_total_requests{grpc_method="Check"} 4"#;
+    assert!(metrics.lines().any(|line| line == counted), "the checks are counted:\n{metrics}");
 }
 
 #[tokio::test]

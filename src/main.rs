@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tidegate::app::{App, RunError, StartError, count};
 use tidegate::cli::{self, Command, ExitStatus};
-use tidegate::rules::{Options, load, read_sources};
+use tidegate::rules::{Options, read_sources};
 use tidegate::settings::{self, Note, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -65,9 +65,9 @@ fn serve(file: Option<PathBuf>) -> Result<(), Failure> {
 fn check(file: Option<PathBuf>, files: &[PathBuf]) -> Result<(), Failure> {
     let (settings, _notes) = read_settings(file)?;
     let options = Options { defaults: settings.rules.defaults, merge_domains: settings.rules.merge_domains };
-    let loaded = read_sources(files, &options).and_then(|sources| Ok((load(&sources.files, &options)?, sources)));
-    let ((rules, warnings), sources) = loaded.map_err(|errors| failure(ExitStatus::Configuration, &errors.all()))?;
-    let warnings: Vec<_> = sources.warnings.iter().chain(&warnings).collect();
+    let sources = read_sources(files);
+    let loaded = sources.load(&options);
+    let (rules, warnings) = loaded.map_err(|errors| failure(ExitStatus::Configuration, &errors.all()))?;
     for warning in &warnings {
         print(&format_args!("warning: {warning}"));
     }

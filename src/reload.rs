@@ -6,7 +6,7 @@
 //! mistake in it never replaces a good one: it is reported once, with all its mistakes, and the good one goes on.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use crate::rules::{Options, RuleErrors, RuleSet, SourceFile, Sources, Warning, load, read_sources};
+use crate::rules::{Options, RuleErrors, RuleSet, SourceFile, Sources, Warning, read_sources};
 use crate::table::{Generation, TableWriter};
 
 /// What errors and explanations call rules that are part of the program.
@@ -31,18 +31,11 @@ pub struct Reloader {
     metrics: Metrics,
     fingerprints: foldhash::fast::RandomState,
     /// What the last look saw; only what two looks in a row see counts.
-    seen: Option<Seen>,
+    seen: Option<u64>,
     /// What was last dealt with, be it published or rejected.
-    settled: Option<Seen>,
+    settled: Option<u64>,
     /// What is in force, and from how many files.
-    in_force: Option<(Seen, usize)>,
-}
-
-/// The files as one look sees them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
-    Unreadable,
-    Content(u64),
+    in_force: Option<(u64, usize)>,
 }
 
 /// What was loaded.
@@ -90,8 +83,8 @@ impl Reloader {
     /// # Errors
     /// All mistakes in all files, or why they can't be read.
     pub fn load_first(&mut self) -> Result<Loaded, RuleErrors> {
-        let sources = self.read()?;
-        let seen = self.fingerprint(&sources);
+        let sources = self.read();
+        let seen = self.fingerprints.hash_one(&sources);
         let compiled = Compiled::of(&sources, &self.options)?;
         Ok(self.publish(compiled, seen))
     }
@@ -123,43 +116,40 @@ impl Reloader {
     }
 
     fn look(&mut self) {
-        let read = self.read();
-        let seen = read.as_ref().map_or(Seen::Unreadable, |sources| self.fingerprint(sources));
+        let sources = self.read();
+        let seen = self.fingerprints.hash_one(&sources);
         if self.seen.replace(seen) != Some(seen) || self.settled.replace(seen) == Some(seen) {
             return;
         }
-        match read {
+        if self.in_force.is_some_and(|(in_force, _)| in_force == seen) {
+            self.metrics.totals().config_rejected.set(0);
+            tracing::info!("the rule files are again those in force");
+            return;
+        }
+        match Compiled::of(&sources, &self.options) {
             Err(errors) => self.reject(&errors),
-            Ok(_) if self.in_force.is_some_and(|(in_force, _)| in_force == seen) => {
-                self.metrics.totals().config_rejected.set(0);
-                tracing::info!("the rule files are again those in force");
-            }
-            Ok(sources) if sources.files.is_empty() && self.in_force.is_some_and(|(_, files)| files > 0) => {
+            Ok(compiled) if compiled.files == 0 && self.in_force.is_some_and(|(_, files)| files > 0) => {
                 // An unmounted volume, or files that are copied one by one. To unload all rules on purpose, leave a
                 // file that has a domain and no descriptors.
                 self.reject(&"there is no rule file any more (.yaml or .yml) where the rules are read from");
             }
-            Ok(sources) => match Compiled::of(&sources, &self.options) {
-                Ok(compiled) => {
-                    let Loaded { generation, files, domains, rules, .. } = self.publish(compiled, seen);
-                    tracing::info!(generation = generation.0, files, domains, rules, "rules reloaded");
-                }
-                Err(errors) => self.reject(&errors),
-            },
+            Ok(compiled) => {
+                let Loaded { generation, files, domains, rules, .. } = self.publish(compiled, seen);
+                tracing::info!(generation = generation.0, files, domains, rules, "rules reloaded");
+            }
         }
     }
 
-    fn read(&self) -> Result<Sources, RuleErrors> {
+    fn read(&self) -> Sources {
         match (self.built_in, self.paths.first()) {
             (Some(text), Some(path)) if !path.exists() => {
-                let file = SourceFile { name: BUILT_IN.to_owned(), text: text.to_owned() };
-                Ok(Sources { files: vec![file], ..Sources::default() })
+                SourceFile { name: BUILT_IN.to_owned(), text: text.to_owned() }.into()
             }
-            _ => read_sources(&self.paths, &self.options),
+            _ => read_sources(&self.paths),
         }
     }
 
-    fn publish(&mut self, compiled: Compiled, seen: Seen) -> Loaded {
+    fn publish(&mut self, compiled: Compiled, seen: u64) -> Loaded {
         for warning in &compiled.warnings {
             tracing::warn!("{warning}");
         }
@@ -177,23 +167,13 @@ impl Reloader {
         self.metrics.totals().config_rejected.set(1);
         tracing::error!("the rules were not reloaded, those in force stay: {mistakes}");
     }
-
-    fn fingerprint(&self, sources: &Sources) -> Seen {
-        let mut hasher = self.fingerprints.build_hasher();
-        for source in &sources.files {
-            source.name.hash(&mut hasher);
-            source.text.hash(&mut hasher);
-        }
-        Seen::Content(hasher.finish())
-    }
 }
 
 // === impl Compiled ===
 
 impl Compiled {
     fn of(sources: &Sources, options: &Options) -> Result<Compiled, RuleErrors> {
-        let (rules, warnings) = load(&sources.files, options)?;
-        let warnings = sources.warnings.iter().cloned().chain(warnings).collect();
+        let (rules, warnings) = sources.load(options)?;
         let is_built_in = sources.files.iter().any(|file| file.name == BUILT_IN);
         Ok(Compiled { rules, warnings, files: sources.files.len(), is_built_in })
     }

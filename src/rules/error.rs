@@ -21,7 +21,7 @@ pub const FINDINGS_KEPT_MAX: usize = 1_000;
 const QUOTED_MAX: usize = 80;
 
 /// A position in a file. Both numbers count from 1; 0 where there is none, as for a file that can't be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// The line, from 1.
     pub line: u32,
@@ -30,7 +30,7 @@ pub struct Place {
 }
 
 /// One mistake or one warning.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Finding {
     /// The name of the file.
     pub file: String,
@@ -75,14 +75,14 @@ enum Segment<'a> {
 }
 
 /// Collects mistakes, up to [`FINDINGS_KEPT_MAX`], and warnings, up to [`FINDINGS_MAX`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Report {
     mistakes: Findings,
     warnings: Findings,
 }
 
 /// Findings up to a number. Once it is reached, files with many make room for those of files with few.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Findings {
     max: usize,
     listed: Vec<Finding>,
@@ -238,8 +238,13 @@ impl Report {
         self.warnings.add(path, place, text.into());
     }
 
-    pub(super) fn has_mistakes(&self) -> bool {
-        !self.mistakes.listed.is_empty()
+    pub(super) fn mistakes(&self) -> &[Finding] {
+        &self.mistakes.listed
+    }
+
+    #[cfg(test)]
+    pub(super) fn warnings(&self) -> &[Warning] {
+        &self.warnings.listed
     }
 
     /// The warnings, if there was no mistake; either in the order of `files` and of lines.
@@ -248,7 +253,7 @@ impl Report {
         let position = |finding: &Finding| (order.get(finding.file.as_str()).copied(), finding.place);
         self.mistakes.listed.sort_by_key(position);
         self.warnings.listed.sort_by_key(position);
-        if self.has_mistakes() {
+        if !self.mistakes.listed.is_empty() {
             let Findings { listed, unlisted, of_file, .. } = self.mistakes;
             return Err(RuleErrors { findings: listed, unlisted, files: of_file.len() });
         }

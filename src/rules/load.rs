@@ -7,7 +7,7 @@ use super::set::RuleSet;
 use super::{Defaults, bind, yaml};
 
 /// One rule file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SourceFile {
     /// What errors and explanations call it.
     pub name: String,
@@ -30,23 +30,26 @@ pub struct Options {
 /// # Errors
 /// Every mistake in every file, if there is one.
 pub fn load(sources: &[SourceFile], options: &Options) -> Result<(RuleSet, Vec<Warning>), RuleErrors> {
-    let mut report = Report::default();
-    let rules = judge(sources, options, &mut report);
-    let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
-    report.finish(&names).map(|warnings| (rules, warnings))
+    load_into(Report::default(), sources, options)
 }
 
-/// Compiles rule files as far as they are right, and adds what is wrong to `report`.
-pub(super) fn judge(sources: &[SourceFile], options: &Options, report: &mut Report) -> RuleSet {
+/// The same with what was found before the files were looked into.
+pub(super) fn load_into(
+    mut report: Report,
+    sources: &[SourceFile],
+    options: &Options,
+) -> Result<(RuleSet, Vec<Warning>), RuleErrors> {
     let mut files = Vec::with_capacity(sources.len());
     for source in sources {
         match yaml::parse(&source.text) {
-            Ok(document) => files.push(bind::file(&document, &source.name, report)),
+            Ok(document) => files.push(bind::file(&document, &source.name, &mut report)),
             Err(error) => {
                 let text = format!("error loading config file: yaml: {}", error.text);
                 report.mistake(&KeyPath::file(&source.name), error.place, text);
             }
         }
     }
-    compile(&files, options, report)
+    let rules = compile(&files, options, &mut report);
+    let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+    report.finish(&names).map(|warnings| (rules, warnings))
 }

@@ -8,11 +8,13 @@
 //! whatever its ending.
 
 use std::fs::{self, File};
+use std::hash::{Hash, Hasher};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::error::{KeyPath, Place, Report, RuleErrors, Warning};
-use super::load::{self, Options, SourceFile};
+use super::load::{Options, SourceFile, load_into};
+use super::set::RuleSet;
 use super::yaml::BYTES_MAX;
 
 /// Most files, rules or not, that are looked at: a wrong path such as `/` ends in a sentence and not in a long walk.
@@ -24,21 +26,19 @@ pub(super) const TOTAL_BYTES_MAX: u64 = 64 << 20;
 /// Deepest nesting of directories.
 const DIRECTORIES_MAX: usize = 16;
 
-/// The rule files that were found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The rule files that were found. Equal ones hash alike, what could not be read included.
+#[derive(Clone, Debug)]
 pub struct Sources {
     /// The files, in order.
     pub files: Vec<SourceFile>,
-    /// What lay there and was not read.
-    pub warnings: Vec<Warning>,
+    /// What lay there and was not read, and what could not be.
+    pub(super) report: Report,
 }
 
-/// Reads the files at `paths`, each a file or a directory, in the order given. It blocks; call it where that is allowed.
-///
-/// # Errors
-/// Everything that could not be read. So that this hides nothing, the rest is then loaded with `options`, and its
-/// mistakes are told too.
-pub fn read_sources(paths: &[PathBuf], options: &Options) -> Result<Sources, RuleErrors> {
+/// Reads the files at `paths`, each a file or a directory, in the order given. It blocks; call it where that is
+/// allowed. What can't be read is a mistake like others, which [`Sources::load`] reports with them.
+#[must_use]
+pub fn read_sources(paths: &[PathBuf]) -> Sources {
     let mut reading = Reading::default();
     for path in paths {
         match fs::metadata(path) {
@@ -48,12 +48,8 @@ pub fn read_sources(paths: &[PathBuf], options: &Options) -> Result<Sources, Rul
             Err(error) => reading.mistake(path, cannot_read(&error)),
         }
     }
-    let Reading { files, mut report, .. } = reading;
-    if report.has_mistakes() {
-        load::judge(&files, options, &mut report);
-    }
-    let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
-    report.finish(&names).map(|warnings| Sources { files, warnings })
+    let Reading { files, report, .. } = reading;
+    Sources { files, report }
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +58,32 @@ struct Reading {
     report: Report,
     seen: usize,
     bytes: u64,
+}
+
+// === impl Sources ===
+
+impl Sources {
+    /// Compiles the files into one rule set, with warnings about all that was found.
+    ///
+    /// # Errors
+    /// Everything that could not be read, and every mistake in every file that could.
+    pub fn load(&self, options: &Options) -> Result<(RuleSet, Vec<Warning>), RuleErrors> {
+        load_into(self.report.clone(), &self.files, options)
+    }
+}
+
+impl From<SourceFile> for Sources {
+    /// A file that was read by other means.
+    fn from(file: SourceFile) -> Sources {
+        Sources { files: vec![file], report: Report::default() }
+    }
+}
+
+impl Hash for Sources {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.files.hash(state);
+        self.report.mistakes().hash(state);
+    }
 }
 
 fn cannot_read(error: &io::Error) -> String {

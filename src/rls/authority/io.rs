@@ -9,8 +9,6 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
@@ -28,22 +26,6 @@ pin_project! {
         // What was read and has yet to be handed out, from `handed_out` on.
         side: Vec<u8>,
         handed_out: usize,
-        preface_seen: PrefaceSeen,
-    }
-}
-
-/// Tells whether a connection's client has sent the whole HTTP/2 preface, also when the connection itself was given
-/// away. A server closes connections that say nothing, and has only this to know them by.
-#[derive(Clone, Debug, Default)]
-pub struct PrefaceSeen(Arc<AtomicBool>);
-
-// === impl PrefaceSeen ===
-
-impl PrefaceSeen {
-    /// Whether all 24 bytes of the preface were read.
-    pub fn get(&self) -> bool {
-        // Nothing else is read on the strength of this.
-        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -52,18 +34,7 @@ impl PrefaceSeen {
 impl<T> AuthorityIo<T> {
     /// Wraps a new connection, of which nothing was read yet.
     pub fn new(inner: T) -> Self {
-        Self {
-            inner,
-            filter: AuthorityFilter::new(),
-            side: Vec::new(),
-            handed_out: 0,
-            preface_seen: PrefaceSeen::default(),
-        }
-    }
-
-    /// A handle that tells whether the client has sent the whole preface.
-    pub fn preface_seen(&self) -> PrefaceSeen {
-        self.preface_seen.clone()
+        Self { inner, filter: AuthorityFilter::new(), side: Vec::new(), handed_out: 0 }
     }
 
     /// The connection itself.
@@ -102,11 +73,7 @@ impl<T: AsyncRead> AsyncRead for AuthorityIo<T> {
                 hand_out(this.side, this.handed_out, buffer);
                 return Poll::Ready(Ok(()));
             }
-            let preface_was_seen = this.filter.preface_seen();
             let passed = this.filter.push(read, this.side);
-            if !preface_was_seen && this.filter.preface_seen() {
-                this.preface_seen.0.store(true, Ordering::Relaxed);
-            }
             buffer.set_filled(before + passed);
             // When all is held back, the server has nothing to do yet: only the socket can wake it.
             if hand_out(this.side, this.handed_out, buffer) || passed > 0 {

@@ -39,7 +39,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use io::{AuthorityIo, PrefaceSeen};
+pub use io::AuthorityIo;
 
 use frames::{Extent, HEAD_LENGTH, Head, Kind, PAYLOAD_MAX, PREFACE};
 use hpack::{Walked, Walker};

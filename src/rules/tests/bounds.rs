@@ -49,10 +49,11 @@ fn write(root: &Path, name: &str, text: &str) {
 
 /// The names that are read, and the warnings, relative to `root`.
 fn read(root: &Path) -> (Vec<String>, Vec<String>) {
-    let Sources { files, warnings } = read_sources(&[root.to_path_buf()], &Options::default()).unwrap();
+    let Sources { files, report } = read_sources(&[root.to_path_buf()]);
+    assert!(report.mistakes().is_empty(), "{report:?}");
     let strip = |text: String| text.replace(&format!("{}/", root.display()), "");
     let names = files.into_iter().map(|file| strip(file.name)).collect();
-    (names, warnings.iter().map(|warning| strip(warning.to_string())).collect())
+    (names, report.warnings().iter().map(|warning| strip(warning.to_string())).collect())
 }
 
 #[test]
@@ -93,19 +94,19 @@ fn a_link_in_a_circle_is_not_followed() {
 fn a_file_that_is_named_is_read_whatever_its_ending() {
     let root = tempfile::tempdir().unwrap();
     write(root.path(), "rules.conf", "domain: d");
-    let sources = read_sources(&[root.path().join("rules.conf")], &Options::default()).unwrap();
+    let sources = read_sources(&[root.path().join("rules.conf")]);
     assert_eq!(sources.files[0].text, "domain: d");
-    assert!(sources.warnings.is_empty());
+    assert!(sources.load(&Options::default()).unwrap().1.is_empty());
 }
 
 #[test]
 fn an_empty_directory_is_a_configuration_without_rules_and_is_warned_of() {
     let root = tempfile::tempdir().unwrap();
-    let sources = read_sources(&[root.path().to_path_buf()], &Options::default()).unwrap();
-    let warning = sources.warnings[0].to_string();
+    let (rules, warnings) = read_sources(&[root.path().to_path_buf()]).load(&Options::default()).unwrap();
+    let warning = warnings[0].to_string();
     let expected = format!("{}: no rule files (.yaml, .yml) in this directory", root.path().display());
     assert!(warning.starts_with(&expected), "{warning}");
-    assert!(load(&sources.files, &Options::default()).unwrap().0.is_empty());
+    assert!(rules.is_empty());
 }
 
 #[test]
@@ -114,7 +115,7 @@ fn what_cannot_be_read_is_all_reported() {
     fs::write(root.path().join("bytes.yaml"), b"domain: d\nkey: \xff").unwrap();
     write(root.path(), "bad.yaml", "domain: d\nzzz: 1\ndescriptors: [{}]\n");
     let missing = root.path().join("missing");
-    let errors = read_sources(&[missing, root.path().to_path_buf()], &Options::default()).unwrap_err().to_string();
+    let errors = read_sources(&[missing, root.path().to_path_buf()]).load(&Options::default()).unwrap_err().to_string();
     assert!(errors.starts_with("4 mistakes in 3 files:\n"), "{errors}");
     assert!(errors.contains("unknown key 'zzz'"), "{errors}");
     assert!(errors.contains("missing: cannot be read: "), "{errors}");

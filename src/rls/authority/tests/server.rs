@@ -184,24 +184,6 @@ async fn a_reader_with_little_room_reads_everything_in_order() {
 }
 
 #[tokio::test]
-async fn the_preface_is_told_also_when_the_connection_was_given_away() {
-    let (mut near, far) = duplex(1024);
-    let io = AuthorityIo::new(far);
-    let preface_seen = io.preface_seen();
-    let reader = tokio::spawn(async move {
-        let mut io = io;
-        let mut read = [0; 24];
-        io.read_exact(&mut read[..10]).await.unwrap();
-        io.read_exact(&mut read[10..]).await.unwrap();
-    });
-    near.write_all(&PREFACE[..10]).await.unwrap();
-    assert!(!preface_seen.get());
-    near.write_all(&PREFACE[10..]).await.unwrap();
-    reader.await.unwrap();
-    assert!(preface_seen.get());
-}
-
-#[tokio::test]
 async fn writes_and_their_end_go_through() {
     let (mut near, far) = duplex(1024);
     let mut io = AuthorityIo::new(far);

@@ -36,6 +36,10 @@ pub(super) struct Batcher {
     options: BatchOptions,
     reached: watch::Sender<bool>,
     link: Link,
+    /// Counts the connections, so that what an old one says late is known as such.
+    generation: u64,
+    /// Connections in a row that broke before a call on them succeeded.
+    setbacks: u32,
     calls: FuturesUnordered<BoxFuture<'static, Called>>,
     /// Nothing was sent since the connection was last asked for a sign of life.
     idle: bool,
@@ -43,18 +47,11 @@ pub(super) struct Batcher {
 }
 
 enum Link {
-    Up {
-        connection: MultiplexedConnection,
-        generation: u64,
-        setbacks: u32,
-    },
+    Up(MultiplexedConnection),
     Connecting {
         attempt: BoxFuture<'static, Result<MultiplexedConnection, ConnectorError>>,
         /// Attempts in a row that failed.
         failures: u32,
-        generation: u64,
-        /// Connections in a row that broke before a call on them succeeded.
-        setbacks: u32,
     },
 }
 
@@ -90,8 +87,7 @@ impl Batcher {
         options: BatchOptions,
         reached: watch::Sender<bool>,
     ) -> Batcher {
-        let link =
-            Link::Connecting { attempt: attempt(&connector, Duration::ZERO), failures: 0, generation: 0, setbacks: 0 };
+        let link = Link::Connecting { attempt: attempt(&connector, Duration::ZERO), failures: 0 };
         let flights = (0..options.calls_in_flight.max(1)).map(|_| None).collect();
         Batcher {
             queue,
@@ -100,6 +96,8 @@ impl Batcher {
             options,
             reached,
             link,
+            generation: 0,
+            setbacks: 0,
             calls: FuturesUnordered::new(),
             idle: true,
             flights,
@@ -134,7 +132,7 @@ impl Batcher {
     /// Sends as many calls as there are places and decisions for.
     fn send(&mut self, queue: &Queue) {
         while let Some(place) = self.flights.iter().position(Option::is_none) {
-            let Link::Up { connection, generation, .. } = &self.link else { return };
+            let Link::Up(connection) = &self.link else { return };
             if queue.is_empty() {
                 return;
             }
@@ -145,7 +143,7 @@ impl Batcher {
                 continue;
             }
             let call = call(connection.clone(), command(&flight.batch));
-            let generation = *generation;
+            let generation = self.generation;
             self.calls.push(Box::pin(async move { Called { flight: Some(place), generation, result: call.await } }));
             self.flights[place] = Some(flight);
             self.idle = false;
@@ -154,9 +152,9 @@ impl Batcher {
 
     /// Sends a PING if nothing was sent since the last time and nothing is under way.
     fn ask_for_life(&mut self) {
-        let Link::Up { connection, generation, .. } = &self.link else { return };
+        let Link::Up(connection) = &self.link else { return };
         if std::mem::replace(&mut self.idle, true) && self.calls.is_empty() {
-            let (mut connection, generation) = (connection.clone(), *generation);
+            let (mut connection, generation) = (connection.clone(), self.generation);
             self.calls.push(Box::pin(async move {
                 let result = send(&mut connection, &redis::cmd("PING")).await;
                 Called { flight: None, generation, result }
@@ -191,43 +189,37 @@ impl Batcher {
 
     /// The connection has shown that it works.
     fn note_success(&mut self, called_on: u64) {
-        match &mut self.link {
-            Link::Up { generation, setbacks, .. } if *generation == called_on && *setbacks > 0 => {
-                *setbacks = 0;
-                self.connector.tell_up();
-            }
-            Link::Up { .. } | Link::Connecting { .. } => {}
+        if self.generation == called_on && std::mem::take(&mut self.setbacks) > 0 {
+            self.connector.tell_up();
         }
     }
 
     /// Gives a connection up when its error says that it won't work again.
     fn note_error(&mut self, error: &RedisError, called_on: u64) {
-        match &self.link {
-            // Replies of a connection that was given up already say nothing about its successor.
-            &Link::Up { generation, setbacks, .. } if generation == called_on && is_broken(error) => {
-                self.connector.tell_broken(error);
-                // Made anew at once. But a server that takes connections and no calls, such as a replica, is not
-                // hurried, and nobody waits for it.
-                let pause = if setbacks == 0 { Duration::ZERO } else { pause(setbacks) };
-                if let Some(queue) = self.queue.upgrade().filter(|_| setbacks > 0) {
-                    queue.down(&store_error(error));
-                }
-                let (attempt, generation) = (attempt(&self.connector, pause), generation + 1);
-                let setbacks = setbacks.saturating_add(1);
-                self.link = Link::Connecting { attempt, failures: 0, generation, setbacks };
-            }
-            Link::Up { .. } | Link::Connecting { .. } => {}
+        // Replies of a connection that was given up already say nothing about its successor.
+        if self.generation != called_on || !is_broken(error) {
+            return;
         }
+        self.connector.tell_broken(error);
+        // Made anew at once. But a server that takes connections and no calls, such as a replica, is not hurried, and
+        // nobody waits for it.
+        let pause = if self.setbacks == 0 { Duration::ZERO } else { pause(self.setbacks) };
+        if let Some(queue) = self.queue.upgrade().filter(|_| self.setbacks > 0) {
+            queue.down(&store_error(error));
+        }
+        self.link = Link::Connecting { attempt: attempt(&self.connector, pause), failures: 0 };
+        self.generation += 1;
+        self.setbacks = self.setbacks.saturating_add(1);
     }
 
     fn connected(&mut self, result: Result<MultiplexedConnection, ConnectorError>) {
-        let Link::Connecting { failures, generation, setbacks, .. } = self.link else { return };
+        let Link::Connecting { failures, .. } = self.link else { return };
         match result {
             Ok(connection) => {
-                if setbacks <= 1 {
+                if self.setbacks <= 1 {
                     self.connector.tell_up();
                 }
-                self.link = Link::Up { connection, generation, setbacks };
+                self.link = Link::Up(connection);
                 self.reached.send_replace(true);
                 if let Some(queue) = self.queue.upgrade() {
                     queue.up();
@@ -240,7 +232,7 @@ impl Batcher {
                     queue.down(&StoreError::Unreachable { reason: error.to_string() });
                 }
                 let attempt = attempt(&self.connector, pause);
-                self.link = Link::Connecting { attempt, failures: failures.saturating_add(1), generation, setbacks };
+                self.link = Link::Connecting { attempt, failures: failures.saturating_add(1) };
             }
         }
     }
@@ -280,7 +272,7 @@ impl Link {
     async fn connected(&mut self) -> Result<MultiplexedConnection, ConnectorError> {
         match self {
             Link::Connecting { attempt, .. } => attempt.await,
-            Link::Up { .. } => std::future::pending().await,
+            Link::Up(_) => std::future::pending().await,
         }
     }
 }

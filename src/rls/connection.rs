@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::authority::AuthorityIo;
-use super::preface::{self, Greeted, Greeting};
+use super::preface::{self, Greeting};
 use super::router::Router;
 use crate::counters::CounterStore;
 
@@ -75,10 +75,10 @@ pub async fn serve<S: CounterStore + Clone>(
     stop: CancellationToken,
     tasks: TaskTracker,
 ) {
-    let Some(greeted) = handshake(stream, limits.handshake_timeout, &stop).await else { return };
+    let Some(stream) = handshake(stream, limits.handshake_timeout, &stop).await else { return };
     let router = router.for_connection();
     let (calls, spoke) = (router.calls(), router.spoke());
-    let io = TokioIo::new(AuthorityIo::new(greeted));
+    let io = TokioIo::new(AuthorityIo::after_preface(stream));
     let mut connection = pin!(builder(limits, tasks).serve_connection(io, router));
     let age = limits.age_max.map(jittered);
     let ended = tokio::select! {
@@ -114,7 +114,7 @@ enum Ended {
 }
 
 /// The connection if it begins as HTTP/2 does, in time.
-async fn handshake(stream: TcpStream, time: Duration, stop: &CancellationToken) -> Option<Greeted<TcpStream>> {
+async fn handshake(stream: TcpStream, time: Duration, stop: &CancellationToken) -> Option<TcpStream> {
     let mut greeting = pin!(timeout(time, preface::greet(stream)));
     let greeting = tokio::select! {
         greeting = greeting.as_mut() => greeting,
@@ -122,7 +122,7 @@ async fn handshake(stream: TcpStream, time: Duration, stop: &CancellationToken) 
         () = stop.cancelled() => timeout(QUIET, greeting).await.ok()?,
     };
     match greeting {
-        Ok(Ok(Greeting::Http2(greeted))) => return Some(greeted),
+        Ok(Ok(Greeting::Http2(stream))) => return Some(stream),
         // Whether the client hears this does not matter.
         Ok(Ok(Greeting::Other(mut stream))) => drop(stream.write_all(NOT_HTTP1).await),
         Ok(Ok(Greeting::Nothing)) => tracing::debug!("a connection ended before it said HTTP/2's preface"),

@@ -10,7 +10,7 @@
 //! may stand between them. Framed again, a block has no padding and as few frames as it needs.
 
 /// What a client says first (RFC 9113, section 3.4).
-pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(in crate::rls) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Bytes of a frame's head.
 pub(super) const HEAD_LENGTH: usize = 9;

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frames::PREFACE;
 use super::{AuthorityFilter, give_back};
 
 pin_project! {
@@ -35,6 +36,15 @@ impl<T> AuthorityIo<T> {
     /// Wraps a new connection, of which nothing was read yet.
     pub fn new(inner: T) -> Self {
         Self { inner, filter: AuthorityFilter::new(), side: Vec::new(), handed_out: 0 }
+    }
+
+    /// Wraps a connection of which HTTP/2's preface was read already: reading this one begins with it.
+    pub fn after_preface(inner: T) -> Self {
+        let mut io = Self::new(inner);
+        io.side.extend_from_slice(PREFACE);
+        let passed = io.filter.push(PREFACE, &mut io.side);
+        debug_assert_eq!(passed, PREFACE.len(), "nothing of a preface is held back");
+        io
     }
 
     /// The connection itself.

@@ -39,9 +39,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub(super) use frames::PREFACE;
 pub use io::AuthorityIo;
 
-use frames::{Extent, HEAD_LENGTH, Head, Kind, PAYLOAD_MAX, PREFACE};
+use frames::{Extent, HEAD_LENGTH, Head, Kind, PAYLOAD_MAX};
 use hpack::{Walked, Walker};
 
 /// Bytes of room that a buffer keeps between two uses. An ordinary block has some hundred bytes, and a connection

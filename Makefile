@@ -4,7 +4,7 @@
 # one profile only (dev): lint and documentation share the check artefacts, tests use the program as cargo builds it.
 
 .DEFAULT_GOAL := help
-.PHONY: help test check tools image clean-tools
+.PHONY: help test check tools bench image clean-tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,10 @@ check: ## the quick part: format and lint
 
 tools: ## install the servers that the tests run against, where they are missing
 	@scripts/install-test-tools
+
+bench: ## compare with a bare gRPC server in the same run (ten minutes), and write docs/benchmarks.md
+	cargo build --release --locked --bins
+	target/release/tidegate-bench compare --output docs/benchmarks.md $(BENCH_FLAGS)
 
 image: ## build the container image, tagged tidegate
 	docker build --tag tidegate --file docker/Dockerfile .

@@ -214,6 +214,12 @@ impl Decision {
             && !a_quota_has_room(uncounted, judgements.iter().map(|j| (j.descriptor, j.mode)), modes)
     }
 
+    /// Whether some descriptor's hits are more than its limit can ever hold.
+    #[must_use]
+    pub fn never_passes(&self) -> bool {
+        self.statuses.iter().any(|status| status.never)
+    }
+
     /// Index of the descriptor that the `RateLimit-*` headers report: the last one that is over and no quota, else
     /// the first of those with the least room. `None` when nothing was counted.
     #[must_use]

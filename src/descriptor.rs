@@ -42,7 +42,7 @@ pub struct Descriptor<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateQuery<'a> {
     domain: &'a str,
-    descriptors: SmallVec<[Descriptor<'a>; 2]>,
+    descriptors: SmallVec<[Descriptor<'a>; 4]>,
 }
 
 /// Why a question is none. The first two texts are the reference service's.
@@ -82,7 +82,7 @@ impl<'a> RateQuery<'a> {
     ///
     /// # Errors
     /// When one of those is not so; the domain is looked at first, as in the reference service.
-    pub fn try_new(domain: &'a str, descriptors: SmallVec<[Descriptor<'a>; 2]>) -> Result<RateQuery<'a>, QueryError> {
+    pub fn try_new(domain: &'a str, descriptors: SmallVec<[Descriptor<'a>; 4]>) -> Result<RateQuery<'a>, QueryError> {
         if domain.is_empty() {
             return Err(QueryError::EmptyDomain);
         }

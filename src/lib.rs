@@ -28,3 +28,6 @@ pub mod web;
 // Layer 6: assembly.
 pub mod app;
 pub mod cli;
+pub mod open_files;
+// Tools: programs of their own, which the service doesn't need.
+pub mod bench;

@@ -8,9 +8,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tidegate::app::{App, RunError, StartError, count};
 use tidegate::cli::{self, Command, ExitStatus};
+use tidegate::open_files;
 use tidegate::rules::{Options, read_sources};
 use tidegate::settings::{self, Note, Settings};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// Calls are answered with a dozen small allocations each. ARCHITECTURE.md has what this allocator gave.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Why the process ends early, and how.
 struct Failure {
@@ -46,6 +51,9 @@ fn serve(file: Option<PathBuf>) -> Result<(), Failure> {
     tidegate::logging::init(&settings.log).map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
     for note in notes {
         tracing::warn!("{note}");
+    }
+    if let Some(warning) = open_files::too_few(open_files::raise(), &settings) {
+        tracing::warn!("{warning}");
     }
     // The control side: accepting, HTTP, reloading. Rate limit calls have a runtime on each core.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -1,7 +1,9 @@
 //! The store that the settings chose: memory or Redis, told apart by one branch.
 
+use std::future::Future;
 use std::sync::Arc;
 
+use futures_util::future::Either;
 use tokio::time::Instant;
 
 use super::memory::MemoryStore;
@@ -18,10 +20,14 @@ pub enum AnyStore {
 }
 
 impl CounterStore for AnyStore {
-    async fn charge(&self, charges: Charges, deadline: Instant) -> Result<Tallies, StoreError> {
+    fn charge<'s>(
+        &'s self,
+        charges: &Charges,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Tallies, StoreError>> + Send + Unpin + use<'s> {
         match self {
-            AnyStore::Memory(store) => store.charge(charges, deadline).await,
-            AnyStore::Redis(store) => store.charge(charges, deadline).await,
+            AnyStore::Memory(store) => Either::Left(store.charge(charges, deadline)),
+            AnyStore::Redis(store) => Either::Right(store.charge(charges, deadline)),
         }
     }
 }

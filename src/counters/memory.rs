@@ -18,6 +18,7 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
+use std::future::{Future, ready};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -165,8 +166,12 @@ impl MemoryStore {
 }
 
 impl CounterStore for MemoryStore {
-    async fn charge(&self, charges: Charges, _deadline: Instant) -> Result<Tallies, StoreError> {
-        Ok(self.decide(&charges))
+    fn charge<'s>(
+        &'s self,
+        charges: &Charges,
+        _deadline: Instant,
+    ) -> impl Future<Output = Result<Tallies, StoreError>> + Send + Unpin + use<'s> {
+        ready(Ok(self.decide(charges)))
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Charge {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charges {
     /// The charges, in the order of the answer. One counter may stand here twice; the second sees the first.
-    pub members: SmallVec<[Charge; 2]>,
+    pub members: SmallVec<[Charge; 4]>,
     /// Whether a refused decision is charged to none of them.
     pub charging: Charging,
 }
@@ -52,8 +52,8 @@ pub enum StoreError {
         /// How long the decision waited.
         waited: Duration,
     },
-    /// More decisions wait than the queue holds; nothing was charged.
-    #[error("the counter store's queue of {waiting} decisions is full")]
+    /// More decisions wait than can be answered in time, or than the queue holds; nothing was charged.
+    #[error("the counter store is too busy to answer in time: {waiting} decisions wait")]
     Overloaded {
         /// Decisions that wait.
         waiting: usize,
@@ -75,8 +75,12 @@ pub enum StoreError {
 /// A place for counters.
 pub trait CounterStore: Send + Sync + 'static {
     /// Decides and charges, atomically, and says what the counters hold afterwards. Answers before `deadline`, with
-    /// an error if it must.
-    fn charge(&self, charges: Charges, deadline: Instant) -> impl Future<Output = Result<Tallies, StoreError>> + Send;
+    /// an error if it must. It is asked when this is called; the future is the wait for its answer, and small.
+    fn charge<'s>(
+        &'s self,
+        charges: &Charges,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Tallies, StoreError>> + Send + Unpin + use<'s, Self>;
 }
 
 // === impl StoreError ===

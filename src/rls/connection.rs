@@ -6,13 +6,16 @@
 //! way is answered. Streams that are no rate limit calls (an open health watch) don't hold a connection that is
 //! ending: once no call has been under way for half a second, it is closed.
 
+use std::error::Error;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -21,14 +24,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::authority::AuthorityIo;
+use super::pace::{PacedIo, Turns};
+use super::places::Place;
 use super::preface::{self, Greeting};
 use super::router::Router;
 use crate::counters::CounterStore;
+use crate::web::stall::StallGuard;
 
 /// Limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// Streams that a client may have open at once.
+    /// Streams that a client may have open at once, where there are few clients (`places`).
     pub streams_max: u32,
     /// Time in which a new connection must have sent HTTP/2's preface.
     pub handshake_timeout: Duration,
@@ -38,7 +44,7 @@ pub struct ConnectionLimits {
     pub age_grace: Duration,
     /// Idle time after which the other side is asked for a sign of life; `None` for never.
     pub keepalive_interval: Option<Duration>,
-    /// Time in which that sign must come.
+    /// Time in which that sign must come, and in which a client must take some of what it is told.
     pub keepalive_timeout: Duration,
 }
 
@@ -64,27 +70,38 @@ const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// Largest block of request headers, after decompression. Envoy's rate limit calls have a few hundred bytes.
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 
-/// Streams that a client has reset and that still hold memory; past it the connection is ended (rapid reset).
-const RESET_STREAMS_MAX: usize = 50;
+/// Streams that a client has reset before we looked at them; past it the connection is ended (rapid reset). Envoy resets
+/// the calls that it gave up, and after a pause of this process (a CPU quota) many of them come at once: but of whole
+/// calls no more than this fit into what is read at a stretch.
+const RESET_STREAMS_MAX: usize = 200;
+
+/// Streams that a client has us reset by breaking the protocol on them; past it the connection is ended.
+const BROKEN_STREAMS_MAX: usize = 200;
 
 /// Serves one connection until it ends or `stop` is cancelled and its calls are answered.
 pub async fn serve<S: CounterStore + Clone>(
     stream: TcpStream,
     router: Router<S>,
     limits: ConnectionLimits,
+    place: Place,
     stop: CancellationToken,
     tasks: TaskTracker,
 ) {
     let Some(stream) = handshake(stream, limits.handshake_timeout, &stop).await else { return };
     let router = router.for_connection();
     let (calls, spoke) = (router.calls(), router.spoke());
-    let io = TokioIo::new(AuthorityIo::after_preface(stream));
-    let mut connection = pin!(builder(limits, tasks).serve_connection(io, router));
+    place.follow(Arc::clone(&spoke));
+    let turns = Turns::default();
+    let paced = PacedIo::new(StallGuard::new(stream, limits.keepalive_timeout), &turns, || place.hear());
+    let io = TokioIo::new(AuthorityIo::after_preface(paced));
+    let service = service_fn(move |request| router.answer(request));
+    let mut connection = pin!(builder(limits, place.streams_max(), tasks).serve_connection(io, service));
     let age = limits.age_max.map(jittered);
     let ended = tokio::select! {
-        result = connection.as_mut() => return log(result),
+        result = turns.of(connection.as_mut()) => return log(result, &place),
         () = elapsed(age) => Ended::Age,
         () = silence(&spoke) => Ended::Silence,
+        () = place.sent_away() => Ended::Crowd,
         () = stop.cancelled() => Ended::Shutdown,
     };
     connection.as_mut().graceful_shutdown();
@@ -100,7 +117,7 @@ pub async fn serve<S: CounterStore + Clone>(
         is_quiet(&calls).await;
     };
     tokio::select! {
-        result = connection => log(result),
+        result = turns.of(connection) => log(result, &place),
         () = quiet => {}
     }
 }
@@ -110,6 +127,7 @@ pub async fn serve<S: CounterStore + Clone>(
 enum Ended {
     Age,
     Silence,
+    Crowd,
     Shutdown,
 }
 
@@ -140,15 +158,17 @@ async fn silence(spoke: &AtomicBool) {
     }
 }
 
-fn builder(limits: ConnectionLimits, tasks: TaskTracker) -> http2::Builder<StreamExecutor> {
+fn builder(limits: ConnectionLimits, streams_max: u32, tasks: TaskTracker) -> http2::Builder<StreamExecutor> {
     let mut builder = http2::Builder::new(StreamExecutor(tasks));
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams_max)
+        .auto_date_header(false)
+        .max_concurrent_streams(streams_max)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .max_header_list_size(HEADER_BYTES_MAX)
         .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+        .max_local_error_reset_streams(BROKEN_STREAMS_MAX)
         .keep_alive_interval(limits.keepalive_interval)
         .keep_alive_timeout(limits.keepalive_timeout);
     builder
@@ -182,8 +202,16 @@ async fn is_quiet(calls: &AtomicUsize) {
     }
 }
 
-fn log(result: hyper::Result<()>) {
-    if let Err(error) = result {
+/// A connection that breaks is nothing to tell. One that was cut off because of what its client did is, but a hostile
+/// client can do it a thousand times a second.
+fn log(result: hyper::Result<()>, place: &Place) {
+    let Err(error) = result else { return };
+    let cause = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    let is_ours = cause.is_some_and(|cause| !cause.is_io() && !cause.is_remote());
+    if is_ours && place.is_news() {
+        let cause = cause.map(ToString::to_string);
+        tracing::warn!(cause, "a client that broke HTTP/2's rules was cut off; told once until none does for a while");
+    } else {
         tracing::debug!(%error, "a connection ended with an error");
     }
 }

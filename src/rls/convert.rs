@@ -11,7 +11,6 @@ use crate::decision::{Code, CurrentLimit, Decision, DescriptorStatus};
 use crate::descriptor::{Descriptor, Entry, Hits, QueryError, RateQuery};
 use crate::limit::{Limit, Unit, Window};
 use crate::proto::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
-use crate::proto::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::RateLimitOverride;
 use crate::proto::envoy::service::ratelimit::v3::rate_limit_response as wire;
 use crate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 
@@ -35,11 +34,14 @@ pub fn query(request: &RateLimitRequest) -> Result<Converted<'_>, QueryError> {
     }
     let mut overrides_ignored = 0;
     let default_hits = u64::from(request.hits_addend.max(1));
-    let descriptors: SmallVec<[Descriptor<'_>; 2]> = request
+    let descriptors: SmallVec<[Descriptor<'_>; 4]> = request
         .descriptors
         .iter()
         .map(|descriptor| {
-            let limit_override = descriptor.limit.as_ref().and_then(limit_override);
+            let limit_override = descriptor.limit.as_ref().and_then(|limit| {
+                let multiplier = limit.unit_multiplier.as_ref().map(|multiplier| multiplier.value);
+                limit_override(limit.requests_per_unit, limit.unit, multiplier)
+            });
             overrides_ignored += u64::from(descriptor.limit.is_some() && limit_override.is_none());
             Descriptor { entries: entries(descriptor), hits: hits(descriptor, default_hits), limit_override }
         })
@@ -57,8 +59,8 @@ fn hits(descriptor: &RateLimitDescriptor, default_hits: u64) -> Hits {
 }
 
 /// The wire number of the unit is read as the answer's unit, as the reference does: 7 is a week there.
-fn limit_override(wire: &RateLimitOverride) -> Option<Limit> {
-    let unit = match wire.unit {
+pub(super) fn limit_override(requests_per_unit: u32, unit: i32, multiplier: Option<u32>) -> Option<Limit> {
+    let unit = match unit {
         1 => Unit::Second,
         2 => Unit::Minute,
         3 => Unit::Hour,
@@ -68,9 +70,8 @@ fn limit_override(wire: &RateLimitOverride) -> Option<Limit> {
         7 => Unit::Week,
         _ => return None,
     };
-    let multiplier = wire.unit_multiplier.as_ref().map_or(1, |multiplier| multiplier.value);
-    let window = Window::from_units(unit, multiplier).ok()?;
-    Some(Limit { requests_per_unit: wire.requests_per_unit, window })
+    let window = Window::from_units(unit, multiplier.unwrap_or(1)).ok()?;
+    Some(Limit { requests_per_unit, window })
 }
 
 /// Writes an answer. Headers and metadata are added by whoever knows the settings.
@@ -83,7 +84,8 @@ pub fn response(decision: &Decision) -> RateLimitResponse {
     }
 }
 
-fn code(code: Code) -> i32 {
+/// The wire's number for a code.
+pub(super) fn code(code: Code) -> i32 {
     let code = match code {
         Code::Ok => wire::Code::Ok,
         Code::OverLimit => wire::Code::OverLimit,
@@ -100,28 +102,32 @@ fn status(status: &DescriptorStatus) -> wire::DescriptorStatus {
     }
 }
 
-/// A window that is no whole number of seconds has no unit on the wire: it is said to be UNKNOWN, for which Envoy
-/// writes no `w=` into its headers.
 fn current_limit(current: &CurrentLimit) -> wire::RateLimit {
-    let (unit, multiplier) =
-        current.limit.window.units().map_or((wire::rate_limit::Unit::Unknown, 1), |(unit, multiplier)| {
-            let unit = match unit {
-                Unit::Second => wire::rate_limit::Unit::Second,
-                Unit::Minute => wire::rate_limit::Unit::Minute,
-                Unit::Hour => wire::rate_limit::Unit::Hour,
-                Unit::Day => wire::rate_limit::Unit::Day,
-                Unit::Week => wire::rate_limit::Unit::Week,
-                Unit::Month => wire::rate_limit::Unit::Month,
-                Unit::Year => wire::rate_limit::Unit::Year,
-            };
-            (unit, multiplier)
-        });
+    let (unit, multiplier) = unit(current.limit.window);
     wire::RateLimit {
         requests_per_unit: current.limit.requests_per_unit,
-        unit: unit as i32,
+        unit,
         name: current.name.as_deref().unwrap_or_default().to_owned(),
-        unit_multiplier: (multiplier > 1).then_some(multiplier.into()),
+        unit_multiplier: multiplier.map(Into::into),
     }
+}
+
+/// The wire's number for the unit of a window, and how many of it the window has where that isn't one.
+///
+/// A window that is no whole number of seconds has no unit on the wire: it is said to be UNKNOWN, for which Envoy
+/// writes no `w=` into its headers.
+pub(super) fn unit(window: Window) -> (i32, Option<u32>) {
+    let Some((unit, multiplier)) = window.units() else { return (wire::rate_limit::Unit::Unknown as i32, None) };
+    let unit = match unit {
+        Unit::Second => wire::rate_limit::Unit::Second,
+        Unit::Minute => wire::rate_limit::Unit::Minute,
+        Unit::Hour => wire::rate_limit::Unit::Hour,
+        Unit::Day => wire::rate_limit::Unit::Day,
+        Unit::Week => wire::rate_limit::Unit::Week,
+        Unit::Month => wire::rate_limit::Unit::Month,
+        Unit::Year => wire::rate_limit::Unit::Year,
+    };
+    (unit as i32, (multiplier > 1).then_some(multiplier))
 }
 
 fn duration(seconds: u64) -> Duration {
@@ -131,6 +137,7 @@ fn duration(seconds: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::RateLimitOverride;
 
     fn descriptor(hits_addend: Option<u64>, is_negative_hits: bool) -> RateLimitDescriptor {
         RateLimitDescriptor {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderMap;
+use tokio::time::Instant;
 
 /// The caller's time-out, if it sent one that can be read. An unreadable one is as none: our own setting holds then.
 #[must_use]
@@ -24,11 +25,18 @@ pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
-/// The time within which a call is to be answered: nine tenths of what the caller waits, so that the answer still
-/// reaches it, and never more than `longest`.
+/// What of the caller's time-out we may use: nine tenths, so that the answer still reaches it.
 #[must_use]
-pub fn time_to_answer(headers: &HeaderMap, longest: Duration) -> Duration {
-    grpc_timeout(headers).map_or(longest, |timeout| longest.min(timeout.mul_f64(0.9)))
+pub fn usable_timeout(headers: &HeaderMap) -> Option<Duration> {
+    Some(grpc_timeout(headers)?.mul_f64(0.9))
+}
+
+/// When a call is to be answered: within what its caller left usable from the `start`, and never more than `longest`
+/// after its message was `received`.
+#[must_use]
+pub fn decision_deadline(started: Instant, usable: Option<Duration>, received: Instant, longest: Duration) -> Instant {
+    let own = received + longest;
+    usable.map_or(own, |usable| own.min(started + usable))
 }
 
 #[cfg(test)]
@@ -63,10 +71,21 @@ mod tests {
 
     #[test]
     fn the_shorter_of_callers_and_own_deadline_holds() {
+        let start = Instant::now();
+        let millis = Duration::from_millis;
+        let deadline = |usable, received, longest| decision_deadline(start, usable, start + received, longest) - start;
+        assert_eq!(deadline(None, millis(0), millis(100)), millis(100));
+        assert_eq!(deadline(Some(millis(18)), millis(0), millis(100)), millis(18));
+        assert_eq!(deadline(Some(millis(18)), millis(0), millis(5)), millis(5));
+        assert_eq!(deadline(Some(millis(18)), millis(15), millis(5)), millis(18), "what arrives late has less left");
+        assert_eq!(deadline(None, millis(15), millis(5)), millis(20));
+    }
+
+    #[test]
+    fn a_tenth_of_the_callers_time_is_left_for_the_way_back() {
         let mut headers = HeaderMap::new();
-        assert_eq!(time_to_answer(&headers, Duration::from_millis(100)), Duration::from_millis(100));
+        assert_eq!(usable_timeout(&headers), None);
         headers.insert("grpc-timeout", "20m".parse().unwrap());
-        assert_eq!(time_to_answer(&headers, Duration::from_millis(100)), Duration::from_millis(18));
-        assert_eq!(time_to_answer(&headers, Duration::from_millis(5)), Duration::from_millis(5));
+        assert_eq!(usable_timeout(&headers), Some(Duration::from_millis(18)));
     }
 }

@@ -10,26 +10,36 @@ pub mod connection;
 pub mod convert;
 pub mod deadline;
 pub mod headers;
+pub mod message;
 pub mod metadata;
+pub mod pace;
+pub mod places;
 pub mod preface;
+pub mod read;
 pub mod registry;
 pub mod router;
 pub mod server;
+pub mod write;
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use prost::Message;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+use self::convert::Converted;
 use self::headers::HeaderNames;
 use crate::counters::{CounterStore, StoreError};
 use crate::descriptor::QueryError;
-use crate::limiter::{Limiter, LimiterError};
+use crate::limiter::{Answer, Limiter, LimiterError};
 use crate::metrics::{GrpcMethod, Metrics};
 use crate::proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService;
 use crate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
-use crate::web::{Answer, AnswerError};
+use crate::web::{self, AnswerError};
 
 /// Answers rate limit calls.
 #[derive(Clone, Debug)]
@@ -69,31 +79,86 @@ impl<S: CounterStore + Clone> RlsService<S> {
         RlsService { limiter, metrics, options }
     }
 
-    /// Answers one call within `time`.
+    /// Answers one call until `deadline`.
     ///
     /// # Errors
     /// When the request is none, no rules are loaded, or the store gives no answer.
-    pub async fn call(&self, request: &RateLimitRequest, time: Duration) -> Result<RateLimitResponse, CallError> {
-        let result = self.decide(request, time).await;
-        if let Err(error) = &result {
-            error.count(&self.metrics);
-            tracing::debug!(domain = request.domain, error = %error, "call failed");
-        }
-        result
+    pub async fn call(&self, request: &RateLimitRequest, deadline: Instant) -> Result<RateLimitResponse, CallError> {
+        let answered = match convert::query(request) {
+            Ok(converted) => self.decide(&converted, deadline).await.map_err(CallError::Limiter),
+            Err(error) => Err(error.into()),
+        };
+        let answer = answered.inspect_err(|error| self.count(error, &request.domain))?;
+        Ok(self.response(request, &answer))
     }
 
-    async fn decide(&self, request: &RateLimitRequest, time: Duration) -> Result<RateLimitResponse, CallError> {
-        let converted = convert::query(request)?;
+    /// Answers one call whose message came as bytes with bytes, the prefix of the answer's message included.
+    ///
+    /// # Errors
+    /// As [`RlsService::call`], and when the bytes are no request; as the status to be sent.
+    pub async fn call_message(&self, message: &[u8], deadline: Instant) -> Result<Bytes, Status> {
+        // What was read is gone before the wait: it would be carried along.
+        let answering = pin!(self.ask(message, deadline));
+        let Some(answering) = answering.as_pin_mut() else {
+            return Box::pin(self.call_generated(message, deadline)).await;
+        };
+        let answer = answering.await.map_err(CallError::Limiter).inspect_err(|error| {
+            let domain = read::query(message).map_or("", |converted| converted.query.domain());
+            self.count(error, domain);
+        })?;
+        if self.options.headers.is_none() && !answer.decision.never_passes() {
+            return Ok(write::response(&answer.decision));
+        }
+        Ok(message::encode(&self.response(&RateLimitRequest::default(), &answer)))
+    }
+
+    /// Asks the limiter, if the message is one that is understood without the generated types.
+    fn ask(
+        &self,
+        message: &[u8],
+        deadline: Instant,
+    ) -> Option<impl Future<Output = Result<Answer, LimiterError>> + Send + use<'_, S>> {
+        // The question itself is part of the answer there.
+        if self.options.dynamic_metadata {
+            return None;
+        }
+        read::query(message).map(|converted| self.decide(&converted, deadline))
+    }
+
+    async fn call_generated(&self, message: &[u8], deadline: Instant) -> Result<Bytes, Status> {
+        let request = RateLimitRequest::decode(message).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(message::encode(&self.call(&request, deadline).await?))
+    }
+
+    /// When a call that started at `started` is to be answered; see [`deadline::decision_deadline`].
+    fn deadline(&self, started: Instant, usable: Option<Duration>, received: Instant) -> Instant {
+        deadline::decision_deadline(started, usable, received, self.options.decision_time_max)
+    }
+
+    fn decide(
+        &self,
+        converted: &Converted<'_>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Answer, LimiterError>> + Send + use<'_, S> {
         if converted.overrides_ignored > 0 {
             self.metrics.totals().overrides_ignored.add(converted.overrides_ignored);
         }
-        let answer = self.limiter.decide(&converted.query, Instant::now() + time).await?;
+        self.limiter.decide(&converted.query, deadline)
+    }
+
+    /// The answer as the settings want it told.
+    fn response(&self, request: &RateLimitRequest, answer: &Answer) -> RateLimitResponse {
         let mut response = convert::response(&answer.decision);
         if let Some(names) = &self.options.headers {
             response.response_headers_to_add = headers::headers(&answer.decision, names);
         }
-        response.dynamic_metadata = metadata::metadata(request, &answer, self.options.dynamic_metadata);
-        Ok(response)
+        response.dynamic_metadata = metadata::metadata(request, answer, self.options.dynamic_metadata);
+        response
+    }
+
+    fn count(&self, error: &CallError, domain: &str) {
+        error.count(&self.metrics);
+        tracing::debug!(domain, error = %error, "call failed");
     }
 }
 
@@ -104,16 +169,16 @@ impl<S: CounterStore + Clone> RateLimitService for RlsService<S> {
         request: Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
         let started = Instant::now();
-        let time = deadline::time_to_answer(request.metadata().as_ref(), self.options.decision_time_max);
-        let result = self.call(request.get_ref(), time).await;
+        let deadline = self.deadline(started, deadline::usable_timeout(request.metadata().as_ref()), started);
+        let result = self.call(request.get_ref(), deadline).await;
         self.metrics.calls(GrpcMethod::ShouldRateLimit).observe(started.elapsed());
         Ok(Response::new(result?))
     }
 }
 
-impl<S: CounterStore + Clone> Answer for RlsService<S> {
+impl<S: CounterStore + Clone> web::Answer for RlsService<S> {
     async fn answer(&self, request: RateLimitRequest) -> Result<RateLimitResponse, AnswerError> {
-        self.call(&request, self.options.decision_time_max).await.map_err(|error| {
+        self.call(&request, Instant::now() + self.options.decision_time_max).await.map_err(|error| {
             let reason = error.to_string();
             match error {
                 CallError::Query(_) => AnswerError::Invalid { reason },

@@ -1,7 +1,9 @@
-//! Which gRPC service a request is for.
+//! Which gRPC service a request is for, and the way of a rate limit call from HTTP to the limiter and back.
 //!
-//! Rate limit calls are told apart by one comparison and go straight to the generated service. Everything else
-//! (health, reflection, unknown services) takes tonic's router, which costs a few allocations more.
+//! A rate limit call is told apart by one comparison and answered here, with nothing made that it doesn't need: no boxed
+//! future, no buffer for encoding or decoding. What asks for more of gRPC than that (a compressed message, another
+//! method of the service) takes the generated service, and everything else (health, reflection, unknown services) takes
+//! tonic's router. ARCHITECTURE.md has what each step gave.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -10,47 +12,58 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response};
+use futures_util::future::Either;
+use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
-use tonic::body::Body;
+use tonic::Status;
 use tonic::service::Routes;
 use tower_service::Service;
 
-use super::body::{BoundedBody, Budget};
+use super::body::BoundedBody;
+use super::message::{self, AnswerBody, Bounds};
 use super::registry::SideServices;
 use super::{RlsService, deadline};
 use crate::counters::CounterStore;
 use crate::metrics::{GrpcMethod, Metrics};
 use crate::proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 
-/// Prefix of the paths of rate limit calls.
+/// Prefix of the paths of the rate limit service.
 const RLS_PREFIX: &str = "/envoy.service.ratelimit.v3.RateLimitService/";
 
-/// Longest time that a request may take to arrive, where its `grpc-timeout` isn't shorter.
-const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+/// Its method, as it follows the prefix.
+const RLS_METHOD: &str = "ShouldRateLimit";
 
-/// The services of the gRPC port.
+/// Longest time that a request may take to arrive, where its `grpc-timeout` isn't shorter.
+const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// The services of the gRPC port, for the connections of one core.
 #[derive(Clone, Debug)]
-pub struct Router<S> {
-    rls: RateLimitServiceServer<RlsService<S>>,
+pub struct Router<S>(Arc<Services<S>>);
+
+#[derive(Debug)]
+struct Services<S> {
+    rls: RlsService<S>,
+    /// The same service, by all the rules of gRPC.
+    generated: RateLimitServiceServer<RlsService<S>>,
     others: Routes,
-    budget: Budget,
+    bounds: Bounds,
     metrics: Metrics,
 }
 
 /// The services as one connection sees them, with a count of the calls it has under way.
 #[derive(Clone, Debug)]
-pub struct ConnectionRouter<S> {
-    router: Router<S>,
+pub struct ConnectionRouter<S>(Arc<Connected<S>>);
+
+#[derive(Debug)]
+struct Connected<S> {
+    services: Router<S>,
     calls: Arc<AtomicUsize>,
     spoke: Arc<AtomicBool>,
 }
 
 /// One call under way.
-struct Call(Arc<AtomicUsize>);
-
-type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+struct Call<S>(Arc<Connected<S>>);
 
 // === impl Router ===
 
@@ -59,81 +72,146 @@ impl<S: CounterStore + Clone> Router<S> {
     #[must_use]
     pub fn new(rls: RlsService<S>, others: SideServices, request_bytes_max: usize) -> Router<S> {
         let metrics = rls.metrics.clone();
-        let rls = RateLimitServiceServer::new(rls).max_decoding_message_size(request_bytes_max);
-        Router { rls, others: others.0, budget: Budget::default(), metrics }
+        let generated = RateLimitServiceServer::new(rls.clone()).max_decoding_message_size(request_bytes_max);
+        let bounds = Bounds { bytes_max: request_bytes_max, budget: Default::default() };
+        Router(Arc::new(Services { rls, generated, others: others.0, bounds, metrics }))
     }
 
     /// The router of a new connection.
     #[must_use]
     pub fn for_connection(&self) -> ConnectionRouter<S> {
-        ConnectionRouter { router: self.clone(), calls: Arc::default(), spoke: Arc::default() }
+        let services = Router(Arc::clone(&self.0));
+        ConnectionRouter(Arc::new(Connected { services, calls: Arc::default(), spoke: Arc::default() }))
     }
 }
 
 // === impl ConnectionRouter ===
 
-impl<S> ConnectionRouter<S> {
+impl<S: CounterStore + Clone> ConnectionRouter<S> {
     /// Rate limit calls of this connection that are being answered.
     #[must_use]
     pub fn calls(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.calls)
+        Arc::clone(&self.0.calls)
     }
 
     /// Whether a stream was ever opened on this connection.
     #[must_use]
     pub fn spoke(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.spoke)
+        Arc::clone(&self.0.spoke)
     }
-}
 
-impl<S: CounterStore + Clone> hyper::service::Service<Request<Incoming>> for ConnectionRouter<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn call(&self, request: Request<Incoming>) -> Answer {
-        self.spoke.store(true, Ordering::Relaxed);
-        if !request.uri().path().starts_with(RLS_PREFIX) {
-            return Box::pin(other(self.router.others.clone(), self.router.metrics.clone(), request));
+    /// Answers one request.
+    pub fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send + use<S> {
+        self.0.spoke.store(true, Ordering::Relaxed);
+        match Kind::of(&request) {
+            Kind::Plain => Either::Left(plain(Call::start(&self.0), request)),
+            Kind::Unusual => {
+                let call = Call::start(&self.0);
+                let answer = async move { call.0.services.0.unusual(request).await };
+                Either::Right(Box::pin(answer) as Boxed)
+            }
+            Kind::Other => {
+                let services = Router(Arc::clone(&self.0.services.0));
+                Either::Right(Box::pin(async move { services.0.other(request).await }) as Boxed)
+            }
         }
-        let limit = deadline::time_to_answer(request.headers(), BODY_TIME_MAX);
-        let request = request.map(|body| BoundedBody::new(body, limit, &self.router.budget));
-        let call = Call::start(&self.calls);
-        let answer = self.router.rls.clone().call(request);
-        Box::pin(async move {
-            let answer = answer.await;
-            drop(call);
-            answer
-        })
     }
 }
 
-/// Asks one of the side services; the methods that the reference service counts are counted.
-async fn other(mut others: Routes, metrics: Metrics, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let counted = match request.uri().path() {
-        "/grpc.health.v1.Health/Check" => Some(GrpcMethod::Check),
-        "/grpc.health.v1.Health/List" => Some(GrpcMethod::List),
-        _ => None,
-    };
-    let started = Instant::now();
-    let answer = others.call(request).await;
-    if let Some(method) = counted {
-        metrics.calls(method).observe(started.elapsed());
+type Boxed = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, Infallible>> + Send>>;
+
+/// Answers a rate limit call. What of the request isn't needed any more is left behind before the first wait.
+fn plain<S: CounterStore + Clone>(
+    call: Call<S>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send + use<S> {
+    let timeout = deadline::usable_timeout(request.headers());
+    let body = request.into_body();
+    async move {
+        let services = &call.0.services.0;
+        let started = Instant::now();
+        let answer = services.answer(body, started, timeout).await;
+        services.metrics.calls(GrpcMethod::ShouldRateLimit).observe(started.elapsed());
+        Ok(message::respond(answer))
     }
-    answer
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A rate limit call as every client makes it.
+    Plain,
+    /// Something else of the rate limit service.
+    Unusual,
+    /// Another service.
+    Other,
+}
+
+impl Kind {
+    fn of<B>(request: &Request<B>) -> Kind {
+        let Some(method) = request.uri().path().strip_prefix(RLS_PREFIX) else { return Kind::Other };
+        let is_plain = method == RLS_METHOD && request.method() == Method::POST && !is_encoded(request.headers());
+        if is_plain { Kind::Plain } else { Kind::Unusual }
+    }
+}
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get("grpc-encoding").is_some_and(|encoding| encoding != "identity")
+}
+
+// === impl Services ===
+
+impl<S: CounterStore + Clone> Services<S> {
+    async fn answer(
+        &self,
+        body: Incoming,
+        started: Instant,
+        timeout: Option<Duration>,
+    ) -> Result<bytes::Bytes, Status> {
+        let time = timeout.map_or(ARRIVAL_TIME_MAX, |timeout| timeout.min(ARRIVAL_TIME_MAX));
+        let received = message::receive(body, time, &self.bounds).await?;
+        // Nearly always at once: then there is no need to look at the clock again.
+        let at = if received.waited { Instant::now() } else { started };
+        self.rls.call_message(&received.message, self.rls.deadline(started, timeout, at)).await
+    }
+
+    async fn unusual(&self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
+        let timeout = deadline::usable_timeout(request.headers());
+        let time = timeout.map_or(ARRIVAL_TIME_MAX, |timeout| timeout.min(ARRIVAL_TIME_MAX));
+        let request = request.map(|body| BoundedBody::new(body, time, &self.bounds.budget));
+        Ok(self.generated.clone().call(request).await?.map(AnswerBody::from))
+    }
+
+    /// Asks one of the side services; the methods that the reference service counts are counted.
+    async fn other(&self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
+        let counted = match request.uri().path() {
+            "/grpc.health.v1.Health/Check" => Some(GrpcMethod::Check),
+            "/grpc.health.v1.Health/List" => Some(GrpcMethod::List),
+            _ => None,
+        };
+        let started = Instant::now();
+        let answer = self.others.clone().call(request).await;
+        if let Some(method) = counted {
+            self.metrics.calls(method).observe(started.elapsed());
+        }
+        Ok(answer?.map(AnswerBody::from))
+    }
 }
 
 // === impl Call ===
 
-impl Call {
-    fn start(calls: &Arc<AtomicUsize>) -> Call {
-        calls.fetch_add(1, Ordering::Relaxed);
-        Call(Arc::clone(calls))
+impl<S> Call<S> {
+    fn start(connected: &Arc<Connected<S>>) -> Call<S> {
+        connected.calls.fetch_add(1, Ordering::Relaxed);
+        Call(Arc::clone(connected))
     }
 }
 
-impl Drop for Call {
+impl<S> Drop for Call<S> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -15,11 +15,12 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{self, ConnectionLimits};
+use super::places::{self, Place, Places};
 use super::router::Router;
 use crate::counters::CounterStore;
 use crate::metrics::Metrics;
@@ -27,7 +28,7 @@ use crate::metrics::Metrics;
 /// Limits of the port.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
-    /// Connections at once; more are closed as they come.
+    /// Connections at once. For one more the longest idle is closed.
     pub connections_max: usize,
     /// What holds for each of them.
     pub connection: ConnectionLimits,
@@ -39,8 +40,7 @@ pub struct ServerLimits {
 #[derive(Debug)]
 pub struct Workers {
     workers: Vec<Worker>,
-    limits: ServerLimits,
-    metrics: Metrics,
+    places: Places,
 }
 
 #[derive(Debug)]
@@ -50,21 +50,11 @@ struct Worker {
     thread: JoinHandle<bool>,
 }
 
-/// Counts one connection for as long as it lives.
+/// Counts one connection of a worker for as long as it lives.
 #[derive(Debug)]
-struct Counted {
-    connections: Arc<AtomicUsize>,
-    metrics: Metrics,
-}
+struct Counted(Arc<AtomicUsize>);
 
-type Dealt = (std::net::TcpStream, Counted);
-
-/// What the log was told already.
-#[derive(Debug, Default)]
-struct Troubles {
-    full: bool,
-    failing: bool,
-}
+type Dealt = (std::net::TcpStream, Counted, Place);
 
 /// Accepted sockets that may wait for a worker's attention.
 const SOCKETS_WAITING_MAX: usize = 256;
@@ -100,22 +90,31 @@ impl Workers {
             Ok(Worker { sockets, connections, thread })
         };
         let workers = (0..count.max(1)).map(start_one).collect::<io::Result<_>>()?;
-        Ok(Workers { workers, limits, metrics })
+        let places = Places::new(limits.connections_max, limits.connection.streams_max, metrics);
+        Ok(Workers { workers, places })
     }
 
     /// Accepts connections and deals them out, until `stop` is cancelled; then the port is closed. The workers' own
     /// `stop` is to be cancelled after that.
     pub async fn accept(&self, listener: TcpListener, stop: CancellationToken) {
-        let mut troubles = Troubles::default();
+        let mut failing = false;
+        let mut ticks = interval(places::TICK);
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
+                _ = ticks.tick() => {
+                    self.places.tick();
+                    continue;
+                }
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.take(stream, peer, &mut troubles).await,
+                Ok((stream, peer)) => {
+                    failing = false;
+                    self.take(stream, peer).await;
+                }
                 Err(error) => {
-                    if !std::mem::replace(&mut troubles.failing, true) {
+                    if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(%error, "connections cannot be accepted; told once until it goes on");
                     }
                     // Out of file descriptors, most likely: some will be closed soon.
@@ -128,28 +127,19 @@ impl Workers {
         }
         // Who was let in by the system before the stop is answered too.
         while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-            self.take(stream, peer, &mut troubles).await;
+            self.take(stream, peer).await;
         }
     }
 
-    /// Deals a new connection out, or closes it if there are too many.
-    async fn take(&self, stream: TcpStream, peer: SocketAddr, troubles: &mut Troubles) {
-        troubles.failing = false;
-        let connections: usize = self.workers.iter().map(Worker::load).sum();
-        if connections >= self.limits.connections_max {
-            if !std::mem::replace(&mut troubles.full, true) {
-                let connections_max = self.limits.connections_max;
-                tracing::warn!(connections_max, "too many connections: more are closed as they come");
-            }
-            return;
-        }
-        troubles.full = false;
-        if let Err(error) = self.deal(stream, peer).await {
+    /// Deals a new connection out, or closes it if there is no place for it.
+    async fn take(&self, stream: TcpStream, peer: SocketAddr) {
+        let Some(place) = self.places.take() else { return };
+        if let Err(error) = self.deal(stream, peer, place).await {
             tracing::debug!(%error, %peer, "a connection broke while it was dealt");
         }
     }
 
-    async fn deal(&self, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    async fn deal(&self, stream: TcpStream, peer: SocketAddr, place: Place) -> io::Result<()> {
         // Answers are single small writes; waiting to join them would cost the caller's deadline.
         stream.set_nodelay(true)?;
         let stream = stream.into_std()?;
@@ -159,8 +149,8 @@ impl Workers {
             tracing::debug!(%peer, "a connection came while the service was stopping");
             return Ok(());
         };
-        let counted = Counted::new(&worker.connections, &self.metrics);
-        drop(worker.sockets.send((stream, counted)).await);
+        let counted = Counted::new(&worker.connections);
+        drop(worker.sockets.send((stream, counted, place)).await);
         Ok(())
     }
 
@@ -195,9 +185,10 @@ where
 {
     let (tasks, background) = (TaskTracker::new(), TaskTracker::new());
     let router = router(&background);
-    let serve = |(stream, counted): Dealt| match TcpStream::from_std(stream) {
+    let serve = |(stream, counted, place): Dealt| match TcpStream::from_std(stream) {
         Ok(stream) => {
-            let served = connection::serve(stream, router.clone(), limits.connection, stop.clone(), tasks.clone());
+            let served =
+                connection::serve(stream, router.clone(), limits.connection, place, stop.clone(), tasks.clone());
             tasks.spawn(async move {
                 served.await;
                 drop(counted);
@@ -226,16 +217,14 @@ where
 // === impl Counted ===
 
 impl Counted {
-    fn new(connections: &Arc<AtomicUsize>, metrics: &Metrics) -> Counted {
+    fn new(connections: &Arc<AtomicUsize>) -> Counted {
         connections.fetch_add(1, Ordering::Relaxed);
-        metrics.totals().grpc_connections.increment();
-        Counted { connections: Arc::clone(connections), metrics: metrics.clone() }
+        Counted(Arc::clone(connections))
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.totals().grpc_connections.decrement();
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -32,6 +32,7 @@ pub struct DomainRules {
     defaults: Defaults,
     tree: Tree,
     subsets: Subsets,
+    replaces: bool,
 }
 
 /// A rule that applies to a descriptor.
@@ -51,7 +52,13 @@ pub struct Found<'r> {
 impl RuleSet {
     pub(super) fn new(rules: Arc<[Rule]>, mut domains: Vec<DomainRules>) -> RuleSet {
         domains.sort_by(|a, b| a.name.cmp(&b.name));
-        let by_name = domains.iter().enumerate().map(|(index, domain)| (Arc::clone(&domain.name), index)).collect();
+        let by_name: HashMap<_, _> =
+            domains.iter().enumerate().map(|(index, domain)| (Arc::clone(&domain.name), index)).collect();
+        for rule in rules.iter().filter(|rule| !rule.replaces.is_empty()) {
+            if let Some(index) = by_name.get(&rule.domain) {
+                domains[*index].replaces = true;
+            }
+        }
         RuleSet { rules, domains, by_name }
     }
 
@@ -95,7 +102,7 @@ impl DomainRules {
         tree: Tree,
         subsets: Subsets,
     ) -> DomainRules {
-        DomainRules { name, rules, defaults, tree, subsets }
+        DomainRules { name, rules, defaults, tree, subsets, replaces: false }
     }
 
     /// The domain's name.
@@ -110,11 +117,18 @@ impl DomainRules {
         self.defaults.charging
     }
 
-    /// The rules that apply: the tree's match first (if any), then every subset rule that applies, in the order of
-    /// files. `key_prefix` begins every counter's key.
+    /// The rules that apply, as [`DomainRules::find_each`] hands them out.
     #[must_use]
     pub fn find<'r>(&'r self, descriptor: &Descriptor<'_>, key_prefix: &[u8]) -> SmallVec<[Found<'r>; 2]> {
-        self.find_counting(descriptor, key_prefix, &mut ())
+        let mut all = SmallVec::new();
+        self.find_each(descriptor, key_prefix, |found| all.push(found));
+        all
+    }
+
+    /// Hands out the rules that apply: the tree's match first (if any), then every subset rule that applies, in the
+    /// order of files. `key_prefix` begins every counter's key.
+    pub fn find_each<'r>(&'r self, descriptor: &Descriptor<'_>, key_prefix: &[u8], each: impl FnMut(Found<'r>)) {
+        self.find_counting(descriptor, key_prefix, &mut (), each);
     }
 
     pub(super) fn find_counting<'r>(
@@ -122,9 +136,9 @@ impl DomainRules {
         descriptor: &Descriptor<'_>,
         key_prefix: &[u8],
         probe: &mut impl Probe,
-    ) -> SmallVec<[Found<'r>; 2]> {
+        mut each: impl FnMut(Found<'r>),
+    ) {
         let entries = &descriptor.entries;
-        let mut found = SmallVec::new();
         if let Some(walk) = self.tree.walk(entries, probe)
             && let Some(rule) = walk.last().and_then(|last| self.tree.node(*last).rule)
         {
@@ -132,12 +146,17 @@ impl DomainRules {
             let key = rule.is_limited().then(|| counter::of_walk(&self.tree, &walk, entries, rule.id, key_prefix));
             let runtime = rule.form.runtime_metric;
             let metric_path = runtime.then(|| metric::tree_path(&self.tree, &walk, entries, rule.form.detailed));
-            found.push(Found { rule, key, metric_path });
+            each(Found { rule, key, metric_path });
         }
         for rule in self.subsets.find(entries, probe) {
-            found.push(self.rules[rule].found_by_subset(entries, key_prefix));
+            each(self.rules[rule].found_by_subset(entries, key_prefix));
         }
-        found
+    }
+
+    /// Whether some rule takes the place of others, so that what applies is known only when all of it is.
+    #[must_use]
+    pub fn replaces(&self) -> bool {
+        self.replaces
     }
 
     /// Policy and counter of a limit that the caller brings along, for any descriptor, even one without entries. It

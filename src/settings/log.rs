@@ -57,9 +57,11 @@ impl LogFilter {
         }
     }
 
-    /// The filter for a subscriber.
+    /// The filter for a subscriber. The HTTP/2 library warns of every connection that a hostile client breaks, as often
+    /// as the client likes; the service tells that itself, once. So the library is heard only by name.
     pub(crate) fn to_env_filter(&self) -> EnvFilter {
-        EnvFilter::new(&self.directives)
+        let names_it = self.directives.split(',').any(|directive| directive.starts_with("h2"));
+        if names_it { EnvFilter::new(&self.directives) } else { EnvFilter::new(format!("h2=off,{}", self.directives)) }
     }
 }
 

@@ -20,7 +20,7 @@ mod meaning;
 mod redis_url;
 mod schema;
 mod sources;
-mod text;
+pub(crate) mod text;
 mod yaml;
 
 use std::ffi::OsString;

@@ -9,10 +9,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// A value, or what would have been right.
-pub(super) type Parsed<T> = Result<T, String>;
+pub(crate) type Parsed<T> = Result<T, String>;
 
 /// A whole number within bounds, in decimal digits.
-pub(super) fn whole<N>(text: &str, range: &RangeInclusive<N>) -> Parsed<N>
+pub(crate) fn whole<N>(text: &str, range: &RangeInclusive<N>) -> Parsed<N>
 where
     N: TryFrom<u64> + PartialOrd + Display,
 {
@@ -51,7 +51,7 @@ pub(super) fn choice<T: Copy>(text: &str, words: &[(&str, T)]) -> Parsed<T> {
 }
 
 /// A duration within bounds.
-pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Parsed<Duration> {
+pub(crate) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Parsed<Duration> {
     go_duration(text).filter(|duration| range.contains(duration)).ok_or_else(|| {
         let (start, end) = (written(*range.start()), written(*range.end()));
         format!("a duration with its unit (ns, us, ms, s, m, h) from {start} to {end}")
@@ -72,7 +72,7 @@ pub(super) fn size(text: &str, range: &RangeInclusive<usize>) -> Parsed<usize> {
 }
 
 /// An IP address, with or without the brackets of a URL, or a name to be resolved.
-pub(super) fn host(text: &str) -> Parsed<String> {
+pub(crate) fn host(text: &str) -> Parsed<String> {
     let bare = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(text);
     let (address, zone) = bare.split_once('%').unwrap_or((bare, "0"));
     // 253 characters is the longest name that DNS can carry.

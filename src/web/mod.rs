@@ -15,7 +15,7 @@ pub mod process;
 pub mod request;
 pub mod scrape;
 pub mod server;
-mod stall;
+pub(crate) mod stall;
 
 use std::future::Future;
 

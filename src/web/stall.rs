@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep};
 
 /// A stream on which no single write may wait longer than `patience`.
 #[derive(Debug)]
-pub(super) struct StallGuard<S> {
+pub(crate) struct StallGuard<S> {
     stream: S,
     patience: Duration,
     /// Set while a write waits.
@@ -21,7 +21,7 @@ pub(super) struct StallGuard<S> {
 }
 
 impl<S> StallGuard<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> StallGuard<S> {
+    pub(crate) fn new(stream: S, patience: Duration) -> StallGuard<S> {
         StallGuard { stream, patience, waiting: None }
     }
 

@@ -10,10 +10,14 @@
 mod support;
 
 mod bad_input;
+mod batching;
+mod bench;
 mod cases;
+mod compare;
 mod counting;
 mod envoy;
 mod lifecycle;
+mod overload;
 mod redis_store;
 mod reload;
 mod replicas;

@@ -52,7 +52,7 @@ fn with(enforcement: Enforcement, charge: Charge) -> Charge {
 async fn ask(store: &AnyStore, charging: Charging, members: impl IntoIterator<Item = Charge>) -> Tallies {
     let charges = Charges { members: members.into_iter().collect::<SmallVec<_>>(), charging };
     let deadline = Instant::now() + Duration::from_secs(10);
-    store.charge(charges, deadline).await.expect("the store answers")
+    store.charge(&charges, deadline).await.expect("the store answers")
 }
 
 async fn one(store: &AnyStore, name: &str, policy: Policy, hits: Hits) -> (Verdict, bool, u64) {

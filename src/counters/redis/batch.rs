@@ -1,11 +1,13 @@
 //! Combines decisions into calls.
 //!
-//! 1. The decision that finds the queue empty wakes the batcher. It yields once to the runtime, so that everything
-//!    that is already readable on the sockets joins, and sends one call.
+//! 1. Decisions are written into a call while they wait (`call`, `queue`). The one that finds the queue empty wakes the
+//!    batcher. It yields once to the runtime, so that everything that is already readable on the sockets joins, and sends
+//!    the call.
 //! 2. While calls are under way the queue fills; the next call leaves when one of `calls_in_flight` places is free.
 //!    Batches thus grow with load and no timer is needed.
 //! 3. One alarm per core, set to the earliest deadline, answers those whose time is over: in the queue they are never
-//!    sent, under way their reply is dropped when it comes. One member's deadline cancels nobody else's call.
+//!    sent, under way their reply is dropped when it comes. One member's deadline cancels nobody else's call. Who can't
+//!    be answered in time isn't asked for at all (`forecast`).
 //! 4. A broken connection is made anew, with pauses that grow until a call has succeeded. The calls that were under way
 //!    fail and are not repeated; those that wait stay for the first new attempt, and are told when it fails.
 //! 5. A connection that carried nothing for a second is asked for a sign of life, so that one which died in silence is
@@ -22,8 +24,9 @@ use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep, sleep_until};
 
+use super::call::Call;
 use super::link::{Connector, ConnectorError, load_script, send};
-use super::queue::{Pending, Queue};
+use super::queue::Queue;
 use super::script::{Batch, sha1};
 use super::{BatchOptions, FAR};
 use crate::counters::StoreError;
@@ -33,7 +36,6 @@ pub(super) struct Batcher {
     queue: Weak<Queue>,
     signal: Arc<Notify>,
     connector: Connector,
-    options: BatchOptions,
     reached: watch::Sender<bool>,
     link: Link,
     /// Counts the connections, so that what an old one says late is known as such.
@@ -55,11 +57,10 @@ enum Link {
     },
 }
 
-/// The decisions of one call under way.
+/// A call under way.
 struct Flight {
-    batch: Batch,
-    members: Vec<Option<Pending>>,
-    earliest: Instant,
+    call: Call,
+    sent: Instant,
 }
 
 /// A call that has ended.
@@ -88,12 +89,11 @@ impl Batcher {
         reached: watch::Sender<bool>,
     ) -> Batcher {
         let link = Link::Connecting { attempt: attempt(&connector, Duration::ZERO), failures: 0 };
-        let flights = (0..options.calls_in_flight.max(1)).map(|_| None).collect();
+        let flights = (0..options.calls_in_flight).map(|_| None).collect();
         Batcher {
             queue,
             signal,
             connector,
-            options,
             reached,
             link,
             generation: 0,
@@ -129,24 +129,23 @@ impl Batcher {
         }
     }
 
-    /// Sends as many calls as there are places and decisions for.
+    /// Sends a call, if there is a place for it and somebody waits.
+    ///
+    /// One at a time, with a turn of the runtime between: calls that reach Redis in one read are answered in one write,
+    /// after the last of them, and then this core waits while Redis works, and Redis while this core does. What leaves
+    /// apart is answered apart, and the two work side by side.
     fn send(&mut self, queue: &Queue) {
-        while let Some(place) = self.flights.iter().position(Option::is_none) {
-            let Link::Up(connection) = &self.link else { return };
-            if queue.is_empty() {
-                return;
-            }
-            let Some(flight) = Flight::fill(queue, self.options.decisions_max) else { return };
-            if flight.batch.keys().len() == 0 {
-                // Nothing to ask: decisions without charges.
-                flight.answer(&[]);
-                continue;
-            }
-            let call = call(connection.clone(), command(&flight.batch));
-            let generation = self.generation;
-            self.calls.push(Box::pin(async move { Called { flight: Some(place), generation, result: call.await } }));
-            self.flights[place] = Some(flight);
-            self.idle = false;
+        let Some(place) = self.flights.iter().position(Option::is_none) else { return };
+        let Link::Up(connection) = &self.link else { return };
+        let now = Instant::now();
+        let Some(call) = queue.take(now) else { return };
+        let asked = ask(connection.clone(), command(&call.batch));
+        let generation = self.generation;
+        self.calls.push(Box::pin(async move { Called { flight: Some(place), generation, result: asked.await } }));
+        self.flights[place] = Some(Flight { call, sent: now });
+        self.idle = false;
+        if queue.has_waiting() {
+            self.signal.notify_one();
         }
     }
 
@@ -164,27 +163,33 @@ impl Batcher {
 
     /// Hands the answers of a call to its members.
     fn finish(&mut self, called: Called) {
-        let Some(flight) = called.flight.and_then(|place| self.flights[place].take()) else {
+        let Some(Flight { mut call, sent }) = called.flight.and_then(|place| self.flights[place].take()) else {
             if let Err(error) = called.result {
                 self.note_error(&error, called.generation);
             }
             return;
         };
-        let reply = match called.result {
+        let now = Instant::now();
+        let mut took = Some(now - sent);
+        match called.result {
             Ok(Value::BulkString(reply)) => {
                 self.note_success(called.generation);
-                reply
+                call.answer(&reply);
             }
             Ok(other) => {
                 let reason = format!("it answered {other:?} to a batch");
-                return flight.fail(&StoreError::Refused { reason: reason.chars().take(200).collect() });
+                call.fail(&StoreError::Refused { reason: reason.chars().take(200).collect() });
             }
             Err(error) => {
-                flight.fail(&store_error(&error));
-                return self.note_error(&error, called.generation);
+                // Neither what broke nor what was refused unseen says how long a call takes.
+                took = None;
+                call.fail(&store_error(&error));
+                self.note_error(&error, called.generation);
             }
-        };
-        flight.answer(&reply);
+        }
+        if let Some(queue) = self.queue.upgrade() {
+            queue.ended(call, took, now);
+        }
     }
 
     /// The connection has shown that it works.
@@ -247,7 +252,7 @@ impl Batcher {
 
     /// Sets the alarm forward if somebody's time is over before it.
     fn arm(&self, queue: &Queue, alarm: std::pin::Pin<&mut Sleep>) {
-        let flying = self.flights.iter().flatten().map(|flight| flight.earliest).min();
+        let flying = self.flights.iter().flatten().filter_map(|flight| flight.call.earliest()).min();
         if let Some(earliest) = flying.into_iter().chain(queue.earliest()).min()
             && earliest < alarm.deadline()
         {
@@ -294,18 +299,21 @@ fn pause(failures: u32) -> Duration {
 }
 
 fn command(batch: &Batch) -> Cmd {
-    let mut command = redis::cmd("EVALSHA");
-    command.arg(sha1()).arg(batch.keys().len());
+    const WORDS: usize = 64;
+    let arguments = batch.arguments();
+    let bytes = batch.key_bytes() + arguments.iter().map(Vec::len).sum::<usize>() + WORDS;
+    let mut command = Cmd::with_capacity(3 + batch.keys().len() + arguments.len(), bytes);
+    command.arg("EVALSHA").arg(sha1()).arg(batch.keys().len());
     for key in batch.keys() {
         command.arg(key);
     }
-    for argument in batch.arguments() {
-        command.arg(argument);
+    for argument in &arguments {
+        command.arg(&argument[..]);
     }
     command
 }
 
-async fn call(mut connection: MultiplexedConnection, command: Cmd) -> Result<Value, RedisError> {
+async fn ask(mut connection: MultiplexedConnection, command: Cmd) -> Result<Value, RedisError> {
     match send(&mut connection, &command).await {
         // Redis was restarted or its scripts were flushed. The call had no effect, so it may be made again.
         Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
@@ -334,49 +342,9 @@ fn store_error(error: &RedisError) -> StoreError {
 // === impl Flight ===
 
 impl Flight {
-    /// The decisions from the front of the queue that fit into one call; `None` if there are none left.
-    fn fill(queue: &Queue, decisions_max: usize) -> Option<Flight> {
-        let now = Instant::now();
-        let mut flight = Flight { batch: Batch::new(), members: Vec::new(), earliest: now + FAR };
-        let Flight { batch, members, earliest } = &mut flight;
-        let mut count = 0;
-        let fits = |pending: &Pending| {
-            let fits = count < decisions_max && batch.try_push(&pending.charges);
-            count += usize::from(fits);
-            fits
-        };
-        queue.take(now, fits, |pending| {
-            *earliest = pending.deadline.min(*earliest);
-            members.push(Some(pending));
-        });
-        (!flight.members.is_empty()).then_some(flight)
-    }
-
-    fn answer(mut self, reply: &[u8]) {
-        match self.batch.decode(reply) {
-            Ok(answers) => {
-                debug_assert_eq!(answers.len(), self.members.len(), "one answer for each decision");
-                for (member, answer) in self.members.iter_mut().zip(answers) {
-                    if let Some(member) = member.take() {
-                        member.answer(answer);
-                    }
-                }
-            }
-            Err(error) => self.fail(&StoreError::Refused { reason: error.to_string() }),
-        }
-    }
-
-    fn fail(mut self, error: &StoreError) {
-        self.members.iter_mut().filter_map(Option::take).for_each(|member| member.answer(Err(error.clone())));
-    }
-
     /// Answers the members whose time is over; says when the next one's will be.
     fn expire(&mut self, now: Instant) -> Option<Instant> {
-        let late =
-            self.members.iter_mut().filter(|member| member.as_ref().is_some_and(|member| member.deadline <= now));
-        late.filter_map(Option::take).for_each(|member| member.expire(now));
-        let next = self.members.iter().flatten().map(|member| member.deadline).min();
-        self.earliest = next.unwrap_or(now + FAR);
-        next
+        self.call.expire(now);
+        self.call.earliest()
     }
 }

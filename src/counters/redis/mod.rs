@@ -15,19 +15,24 @@
 //! one would be a double charge. Errors then under-admit, never over.
 
 mod batch;
+mod call;
+mod forecast;
 mod link;
 mod queue;
 pub mod script;
 
+use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use futures_util::FutureExt;
+use futures_util::future::Either;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 pub use self::link::{Address, Connector, ConnectorError, Server, Timeouts};
-use self::queue::{Pending, Queue};
+use self::queue::Queue;
 use self::script::Batch;
 use super::{Charges, CounterStore, StoreError, Tallies};
 
@@ -54,13 +59,28 @@ impl RedisStore {
     /// of the caller, among `tasks`, until the last clone of the store is dropped.
     #[must_use]
     pub fn start(connector: Connector, options: BatchOptions, tasks: &TaskTracker) -> RedisStore {
-        // What two rounds of full calls can carry away; more would only wait to miss its deadline.
-        let queue = Arc::new(Queue::new(2 * options.decisions_max * options.calls_in_flight));
+        let options = BatchOptions {
+            decisions_max: options.decisions_max.clamp(1, Batch::DECISIONS_MAX),
+            calls_in_flight: options.calls_in_flight.max(1),
+        };
+        let queue = Arc::new(Queue::new(options));
         let (reached_sender, reached) = watch::channel(false);
         tasks.spawn(
             batch::Batcher::new(Arc::downgrade(&queue), queue.signal(), connector, options, reached_sender).run(),
         );
         RedisStore { queue, reached }
+    }
+
+    /// Lets a decision wait for its call; the error is an answer that is known already.
+    fn ask(&self, charges: &Charges, deadline: Instant) -> Result<queue::Answer, Result<Tallies, StoreError>> {
+        if !Batch::can_hold(charges) {
+            let reason = format!("{} limits at once are more than one call holds", charges.members.len());
+            return Err(Err(StoreError::Refused { reason }));
+        }
+        if charges.members.is_empty() {
+            return Err(Ok(Tallies::new()));
+        }
+        self.queue.push(charges, deadline).map_err(Err)
     }
 
     /// Turns true when Redis has answered for the first time.
@@ -71,28 +91,19 @@ impl RedisStore {
 }
 
 impl CounterStore for RedisStore {
-    async fn charge(&self, charges: Charges, deadline: Instant) -> Result<Tallies, StoreError> {
-        if !Batch::can_hold(&charges) {
-            let reason = format!("{} limits at once are more than one call holds", charges.members.len());
-            return Err(StoreError::Refused { reason });
-        }
-        let (answer, answered) = oneshot::channel();
-        self.queue.push(Pending { charges, queued: Instant::now(), deadline, answer })?;
-        // The batcher answers at the deadline at the latest; it goes away only with the last store.
-        answered.await.unwrap_or_else(|_| Err(StoreError::Unreachable { reason: "the service is stopping".into() }))
-    }
-}
-
-impl Pending {
-    /// Tells the decision that its time is over.
-    fn expire(self, now: Instant) {
-        let waited = now.saturating_duration_since(self.queued);
-        self.answer(Err(StoreError::DeadlineExceeded { waited }));
-    }
-
-    /// Answers the decision. Whoever asked may have gone away.
-    fn answer(self, answer: Result<Tallies, StoreError>) {
-        drop(self.answer.send(answer));
+    fn charge<'s>(
+        &'s self,
+        charges: &Charges,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Tallies, StoreError>> + Send + Unpin + use<'s> {
+        self.ask(charges, deadline).map_or_else(
+            |answer| Either::Left(ready(answer)),
+            |answered| {
+                // The batcher answers at the deadline at the latest; it goes away only with the last store.
+                let stopping = || StoreError::Unreachable { reason: "the service is stopping".into() };
+                Either::Right(answered.map(move |answer| answer.unwrap_or_else(|_| Err(stopping()))))
+            },
+        )
     }
 }
 

@@ -1,25 +1,28 @@
-//! Decisions that wait for a call: bounded, and woken once.
+//! Decisions that wait, already put together as the calls in which they will leave: bounded, in order, and woken once.
+//!
+//! Only the last call takes more decisions. One that doesn't fit there begins the next, so nobody is overtaken, whatever
+//! does or doesn't go together.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use super::BatchOptions;
+use super::call::{Call, Caller};
+use super::forecast::{Ahead, Forecast};
+use super::script::Batch;
 use crate::counters::{Charges, StoreError, Tallies};
 
-/// One decision, and who waits for it.
-#[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) charges: Charges,
-    pub(super) queued: Instant,
-    pub(super) deadline: Instant,
-    pub(super) answer: oneshot::Sender<Result<Tallies, StoreError>>,
-}
+/// Where a caller hears the answer.
+pub(super) type Answer = oneshot::Receiver<Result<Tallies, StoreError>>;
 
 /// The queue of one core. Its lock is all but uncontended: requests and batcher share a thread.
 #[derive(Debug)]
 pub(super) struct Queue {
+    options: BatchOptions,
     waiting_max: usize,
     state: Mutex<State>,
     signal: Arc<Notify>,
@@ -27,9 +30,17 @@ pub(super) struct Queue {
 
 #[derive(Debug)]
 struct State {
-    waiting: VecDeque<Pending>,
+    /// The first leaves next; the last is being filled. None is empty.
+    calls: VecDeque<Call>,
+    /// Decisions that wait.
+    waiting: usize,
     /// No deadline of those that wait is earlier.
     earliest: Option<Instant>,
+    /// Calls under way.
+    under_way: usize,
+    forecast: Forecast,
+    /// Calls that are done, for their memory.
+    spare: Vec<Call>,
     /// Why there is no connection, while there is none.
     down: Option<StoreError>,
 }
@@ -44,12 +55,21 @@ impl Drop for Queue {
 }
 
 impl Queue {
-    /// An empty queue for at most `waiting_max` decisions. Until [`Queue::up`] is called, it refuses all.
-    pub(super) fn new(waiting_max: usize) -> Queue {
+    /// An empty queue. Until [`Queue::up`] is called, it refuses all.
+    pub(super) fn new(options: BatchOptions) -> Queue {
         let reason = "it was not reached yet".to_owned();
-        let down = Some(StoreError::Unreachable { reason });
-        let state = Mutex::new(State { waiting: VecDeque::new(), earliest: None, down });
-        Queue { waiting_max, state, signal: Arc::default() }
+        let state = State {
+            calls: VecDeque::new(),
+            waiting: 0,
+            earliest: None,
+            under_way: 0,
+            forecast: Forecast::new(options.calls_in_flight),
+            spare: Vec::new(),
+            down: Some(StoreError::Unreachable { reason }),
+        };
+        // What two rounds of full calls can carry away; more would only wait to miss its deadline.
+        let waiting_max = 2 * options.decisions_max * options.calls_in_flight;
+        Queue { options, waiting_max, state: Mutex::new(state), signal: Arc::default() }
     }
 
     /// Notified when the batcher has something to look at.
@@ -57,61 +77,90 @@ impl Queue {
         Arc::clone(&self.signal)
     }
 
-    /// Lets a decision wait for the next call.
-    pub(super) fn push(&self, pending: Pending) -> Result<(), StoreError> {
+    /// Lets a decision wait for its call, unless it would wait in vain.
+    pub(super) fn push(&self, charges: &Charges, deadline: Instant) -> Result<Answer, StoreError> {
+        let now = Instant::now();
         let mut state = self.lock();
         if let Some(error) = &state.down {
             return Err(error.clone());
         }
-        if state.waiting.len() >= self.waiting_max {
-            return Err(StoreError::Overloaded { waiting: state.waiting.len() });
+        if deadline <= now {
+            return Err(StoreError::DeadlineExceeded { waited: Duration::ZERO });
         }
-        let sooner = state.earliest.is_none_or(|earliest| pending.deadline < earliest);
-        if sooner {
-            state.earliest = Some(pending.deadline);
+        if state.waiting >= self.waiting_max || deadline - now < state.answer_after(self.options.decisions_max, now) {
+            return Err(StoreError::Overloaded { waiting: state.waiting });
         }
-        let wake = state.waiting.is_empty() || sooner;
-        state.waiting.push_back(pending);
+        let (answer, answered) = oneshot::channel();
+        let sooner = state.earliest.is_none_or(|earliest| deadline < earliest);
+        let wake = state.calls.is_empty() || sooner;
+        let caller = Caller { since: now, deadline, answer };
+        state.add(caller, self.options.decisions_max, |batch| batch.try_push(charges));
         drop(state);
         if wake {
             self.signal.notify_one();
         }
-        Ok(())
+        Ok(answered)
     }
 
-    /// Takes decisions from the front for as long as `take` wants them: it is shown each one and says whether it
-    /// fits. Those whose time is over, and those that nobody waits for any more, are sorted out on the way.
-    pub(super) fn take(&self, now: Instant, mut take: impl FnMut(&Pending) -> bool, mut taken: impl FnMut(Pending)) {
+    /// The next call, if any waits. Whoever has given up or can't be answered in time any more isn't in it.
+    pub(super) fn take(&self, now: Instant) -> Option<Call> {
         let mut state = self.lock();
-        while let Some(first) = state.waiting.front() {
-            if first.answer.is_closed() {
-                state.waiting.pop_front();
-            } else if first.deadline <= now {
-                if let Some(late) = state.waiting.pop_front() {
-                    late.expire(now);
+        while let Some(mut call) = state.calls.pop_front() {
+            state.waiting -= call.open();
+            let round_trip = state.forecast.round_trip(now);
+            // If all seem hopeless and nothing is under way, one is sent all the same, to find out.
+            let mut finds_out = state.under_way == 0 && call.latest().is_some_and(|latest| latest < now + round_trip);
+            let waiting = state.waiting;
+            let goes = |caller: &Caller| {
+                caller.answer.is_closed()
+                    || caller.deadline <= now
+                    || (caller.deadline - now < round_trip && !std::mem::take(&mut finds_out))
+            };
+            call.take_out(goes, |caller| {
+                if caller.deadline <= now {
+                    caller.expire(now);
+                } else {
+                    caller.answer(Err(StoreError::Overloaded { waiting }));
                 }
-            } else if take(first) {
-                state.waiting.pop_front().into_iter().for_each(&mut taken);
-            } else {
-                break;
+            });
+            if call.open() == 0 {
+                state.keep(call, now, self.options.calls_in_flight);
+                continue;
             }
+            call.close_gaps();
+            state.under_way += 1;
+            if state.calls.is_empty() {
+                state.earliest = None;
+            }
+            return Some(call);
         }
-        if state.waiting.is_empty() {
-            state.earliest = None;
+        state.earliest = None;
+        None
+    }
+
+    /// Takes note of a call that has ended: how long it took, if it was answered.
+    pub(super) fn ended(&self, call: Call, took: Option<Duration>, now: Instant) {
+        let mut state = self.lock();
+        state.under_way -= 1;
+        if let Some(took) = took {
+            state.forecast.note(took, now);
         }
+        state.keep(call, now, self.options.calls_in_flight);
     }
 
     /// Answers all those whose time is over, and says when the next one's will be.
     pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
         let mut state = self.lock();
-        let (late, waiting): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut state.waiting).into_iter().partition(|pending| pending.deadline <= now);
-        state.earliest = waiting.iter().map(|pending| pending.deadline).min();
-        state.waiting = waiting;
-        let earliest = state.earliest;
-        drop(state);
-        late.into_iter().for_each(|pending| pending.expire(now));
-        earliest
+        for call in &mut state.calls {
+            call.expire(now);
+        }
+        state.waiting = state.calls.iter().map(Call::open).sum();
+        state.earliest = state.calls.iter().filter_map(Call::earliest).min();
+        // While no call leaves, the gaps would add up without end.
+        if state.calls.iter().map(Call::len).sum::<usize>() > 2 * state.waiting {
+            state.close_gaps(self.options.decisions_max);
+        }
+        state.earliest
     }
 
     /// The earliest deadline of those that wait.
@@ -119,9 +168,9 @@ impl Queue {
         self.lock().earliest
     }
 
-    /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.lock().waiting.is_empty()
+    /// Whether anybody waits.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.lock().calls.is_empty()
     }
 
     /// Decisions may come.
@@ -134,13 +183,214 @@ impl Queue {
         let mut state = self.lock();
         state.down = Some(error.clone());
         state.earliest = None;
-        let waiting = std::mem::take(&mut state.waiting);
+        state.waiting = 0;
+        let calls = std::mem::take(&mut state.calls);
         drop(state);
-        waiting.into_iter().for_each(|pending| pending.answer(Err(error.clone())));
+        calls.into_iter().for_each(|mut call| call.fail(error));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics half way; a poisoned queue is as good as any.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// How long a decision that comes now takes at least.
+    fn answer_after(&self, decisions_max: usize, now: Instant) -> Duration {
+        let calls = self.waiting / decisions_max;
+        let nobody = self.under_way == 0 && self.waiting == 0;
+        self.forecast.answer(Ahead { under_way: self.under_way, calls, nobody }, now)
+    }
+
+    /// Lets a caller wait for the decision that `push` writes.
+    fn add(&mut self, mut caller: Caller, decisions_max: usize, push: impl Fn(&mut Batch) -> bool) {
+        let (since, deadline) = (caller.since, caller.deadline);
+        self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+        self.waiting += 1;
+        if let Some(last) = self.calls.back_mut().filter(|call| call.len() < decisions_max) {
+            match last.try_push(caller, &push) {
+                Ok(()) => return,
+                Err(returned) => caller = returned,
+            }
+        }
+        let mut call = self.spare.pop().unwrap_or_else(|| Call::new(since));
+        let begun = call.try_push(caller, &push);
+        debug_assert!(begun.is_ok(), "what no call can hold was refused before it came here");
+        self.calls.push_back(call);
+    }
+
+    /// Puts the calls together anew from the decisions that have no answer yet, in their order.
+    fn close_gaps(&mut self, decisions_max: usize) {
+        self.waiting = 0;
+        self.earliest = None;
+        for call in std::mem::take(&mut self.calls) {
+            let (batch, callers) = call.into_parts();
+            for (decision, caller) in batch.decisions().zip(callers) {
+                if let Some(caller) = caller {
+                    self.add(caller, decisions_max, |batch| batch.try_push_again(&decision));
+                }
+            }
+        }
+    }
+
+    /// Keeps the memory of a call that is done, of as many as are under way at once.
+    fn keep(&mut self, mut call: Call, now: Instant, most: usize) {
+        if self.spare.len() < most {
+            call.clear(now);
+            self.spare.push(call);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::counters::Charge;
+    use crate::descriptor::Hits;
+    use crate::key::CounterKey;
+    use crate::limit::{Unit, Window};
+    use crate::window::{Charging, Enforcement, FixedWindow, Policy};
+
+    const OPTIONS: BatchOptions = BatchOptions { decisions_max: 2, calls_in_flight: 2 };
+    const SHORT: Duration = Duration::from_millis(18);
+    const LONG: Duration = Duration::from_secs(10);
+
+    fn charges() -> Charges {
+        let key = CounterKey::write(b"queue:", 1).finish();
+        let policy = Policy::FixedWindow(FixedWindow::new(1_000, Window::from(Unit::Week)));
+        let charge = Charge { key, policy, hits: Hits::Add(1), enforcement: Enforcement::Enforced };
+        Charges { members: smallvec![charge], charging: Charging::AllOrNothing }
+    }
+
+    fn open() -> Queue {
+        let queue = Queue::new(OPTIONS);
+        queue.up();
+        queue
+    }
+
+    fn push(queue: &Queue, within: Duration) -> Result<Answer, StoreError> {
+        queue.push(&charges(), Instant::now() + within)
+    }
+
+    fn take(queue: &Queue) -> Option<Call> {
+        queue.take(Instant::now())
+    }
+
+    fn is_refused(answer: &Result<Answer, StoreError>) -> bool {
+        matches!(answer, Err(StoreError::Overloaded { .. }))
+    }
+
+    /// Makes a call that takes so long.
+    async fn call(queue: &Queue, took: Duration) {
+        let answer = push(queue, LONG).expect("there is time");
+        let call = take(queue).expect("one waits");
+        advance(took).await;
+        queue.ended(call, Some(took), Instant::now());
+        drop(answer);
+    }
+
+    /// A store that has needed 50 ms for each of its latest calls.
+    async fn slow() -> Queue {
+        let queue = open();
+        for _ in 0..Forecast::REMEMBERED {
+            call(&queue, Duration::from_millis(50)).await;
+        }
+        queue
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_slower_than_the_deadlines_is_asked_by_one_and_the_rest_are_refused_at_once() {
+        let queue = slow().await;
+        let finds_out = push(&queue, SHORT);
+        assert!(finds_out.is_ok(), "somebody has to");
+        assert!((0..100).all(|_| is_refused(&push(&queue, SHORT))));
+        let call = take(&queue).expect("it is sent, though it may be in vain");
+        assert_eq!(call.open(), 1);
+        assert!((0..100).all(|_| is_refused(&push(&queue, SHORT))), "while it is under way too");
+        let patient = push(&queue, LONG);
+        assert!(patient.is_ok(), "who has time is not refused");
+        assert_eq!(take(&queue).expect("it is sent").open(), 1);
+        assert!(take(&queue).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_quick_answer_ends_the_refusals() {
+        let queue = slow().await;
+        let finds_out = push(&queue, SHORT);
+        assert!(finds_out.is_ok() && is_refused(&push(&queue, SHORT)));
+        let call = take(&queue).expect("one waits");
+        advance(Duration::from_millis(1)).await;
+        queue.ended(call, Some(Duration::from_millis(1)), Instant::now());
+        assert!((0..OPTIONS.decisions_max * 2).all(|_| push(&queue, SHORT).is_ok()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_was_slow_a_second_ago_is_trusted() {
+        let queue = slow().await;
+        advance(Forecast::MEMORY).await;
+        assert!((0..4).all(|_| push(&queue, SHORT).is_ok()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_time_ran_out_in_the_queue_is_refused_instead_of_sent() {
+        let queue = open();
+        call(&queue, Duration::from_millis(10)).await;
+        let (first, mut second) = (push(&queue, LONG), push(&queue, SHORT).expect("10 ms are enough"));
+        advance(Duration::from_millis(9)).await;
+        let call = take(&queue).expect("the first has time");
+        assert_eq!(call.len(), 1, "9 of 18 ms are left, and an answer takes 10");
+        assert!(matches!(second.try_recv(), Ok(Err(StoreError::Overloaded { .. }))));
+        drop(first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longer_the_queue_the_more_time_it_takes() {
+        let queue = open();
+        call(&queue, Duration::from_millis(10)).await;
+        let mut asked: Vec<_> = (0..4).map(|_| push(&queue, LONG)).collect();
+        let under_way = (take(&queue), take(&queue));
+        // Both places are taken: half a round trip for each call before it, and its own.
+        for (waiting, takes) in [(0, 15), (2, 20), (4, 25), (6, 30)] {
+            assert_eq!(asked.len(), 4 + waiting);
+            assert!(is_refused(&push(&queue, Duration::from_millis(takes - 1))), "{takes} ms with {waiting}");
+            asked.extend([push(&queue, Duration::from_millis(takes)), push(&queue, LONG)]);
+            assert!(asked.iter().all(Result::is_ok), "{takes} ms with {waiting}");
+        }
+        assert!(is_refused(&push(&queue, LONG)), "and twice what can be under way is all that waits");
+        drop(under_way);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_in_vain_leaves_nothing_behind() {
+        let queue = open();
+        let patient = push(&queue, LONG).expect("it is empty");
+        for _ in 0..100 {
+            let asked: Vec<_> = (0..7).map(|_| push(&queue, SHORT)).collect();
+            assert!(asked.iter().all(Result::is_ok));
+            advance(SHORT).await;
+            queue.expire(Instant::now());
+            let state = queue.lock();
+            assert_eq!((state.waiting, state.calls.len(), state.calls[0].len()), (1, 1, 1));
+        }
+        assert_eq!(take(&queue).expect("one waits").open(), 1);
+        drop(patient);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_memory_of_calls_is_bounded() {
+        let queue = open();
+        for _ in 0..5 {
+            let asked: Vec<_> = (0..8).map(|_| push(&queue, LONG)).collect();
+            assert!(asked.iter().all(Result::is_ok) && push(&queue, LONG).is_err());
+            let calls: Vec<_> = std::iter::from_fn(|| take(&queue)).collect();
+            calls.into_iter().for_each(|call| queue.ended(call, None, Instant::now()));
+            assert_eq!(queue.lock().spare.len(), OPTIONS.calls_in_flight);
+        }
     }
 }

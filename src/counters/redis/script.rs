@@ -5,10 +5,13 @@
 //! - Equal keys of a batch become one key of the call; the script charges it for each decision in turn.
 //! - One key with *two policies* in one decision (two overrides of one request that differ in their limit) gets a
 //!   second policy entry; both keep the counter in the form that serves both, as [`decide`](crate::window::decide()) has
-//!   it. If a *later* decision brings another policy for a key (a reload, other overrides), it waits for the next
-//!   call: within a call every decision must find the form that it would find alone.
+//!   it. A *later* decision may bring another policy for a key (a reload, other overrides) if it keeps the counter in
+//!   the same form. If not, it waits for the next call: within a call every decision must find the form that it would
+//!   find alone.
 //! - A call is bounded in keys, decisions and charges, because Redis does nothing else meanwhile and Lua hands over at
 //!   most 8 000 values at once.
+//!
+//! Keys are copied once, behind each other: a decision's charges are needed no longer when it has been pushed.
 //!
 //! The answer comes from the network: its length and every flag are checked before anything is believed.
 
@@ -19,19 +22,21 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
-use crate::counters::{Charges, StoreError, Tallies};
+use crate::counters::{Charge, Charges, StoreError, Tallies};
 use crate::descriptor::Hits;
-use crate::key::CounterKey;
 use crate::window::{Charging, Enforcement, HITS_MAX, Policy, Tally, Verdict};
 
 /// The script's text, for `SCRIPT LOAD` and `EVAL`.
 pub const SCRIPT: &str = include_str!("decide.lua");
 
 /// Decisions that share one script call.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Batch {
-    keys: Vec<CounterKey>,
-    /// Per key, whether it was charged with more than one policy.
+    /// All keys, one behind the other.
+    keys: Vec<u8>,
+    /// Where each key ends.
+    key_ends: Vec<u32>,
+    /// Per key, whether one decision charged it with policies that keep it in different forms.
     mixed: Vec<bool>,
     /// Numbers of keys, found by the hash of the key.
     index: HashTable<u16>,
@@ -47,9 +52,34 @@ pub struct Batch {
     decisions: Vec<u16>,
 }
 
+/// The answers of a call, one per decision, in the order in which they were pushed.
+#[derive(Debug)]
+pub struct Answers<'a> {
+    batch: &'a Batch,
+    /// What is left of the answer, checked.
+    answer: &'a [u8],
+    decision: usize,
+}
+
+/// A decision in a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Written<'a> {
+    batch: &'a Batch,
+    charges: &'a [PackedCharge],
+}
+
 #[derive(Clone, Copy, Debug)]
 struct PackedCharge {
     policy: u16,
+    flags: u8,
+    hits: u64,
+}
+
+/// A charge as it comes in: from a request, or out of another batch.
+#[derive(Clone, Copy)]
+struct Incoming<'a> {
+    key: &'a [u8],
+    policy: Policy,
     flags: u8,
     hits: u64,
 }
@@ -63,6 +93,17 @@ const LAST: u8 = 16;
 
 const KIND_FIXED_WINDOW: u8 = 5;
 const KIND_TOKEN_BUCKET: u8 = 6;
+
+const WRONG_TYPE: u8 = 8;
+const UNREADABLE: u8 = 9;
+
+/// How many of the latest further policies are looked through for one that is there already. Missing one costs 19 bytes.
+const MORE_SEARCHED: usize = 8;
+
+/// Bytes of a policy, of a further policy's key number, of a charge.
+const POLICY: usize = 17;
+const KEY_NUMBER: usize = 2;
+const CHARGE: usize = 9;
 
 /// Bytes of the answer to one charge.
 const ANSWER: usize = 13;
@@ -90,16 +131,7 @@ impl Batch {
     /// A batch of no decisions.
     #[must_use]
     pub fn new() -> Batch {
-        Batch {
-            keys: Vec::new(),
-            mixed: Vec::new(),
-            index: HashTable::new(),
-            hasher: RandomState::default(),
-            policies: Vec::new(),
-            more: Vec::new(),
-            charges: Vec::new(),
-            decisions: Vec::new(),
-        }
+        Batch::default()
     }
 
     /// Whether one call can hold this decision at all: it has at most [`Batch::KEYS_MAX`] charges.
@@ -108,41 +140,63 @@ impl Batch {
         charges.members.len() <= Batch::KEYS_MAX
     }
 
-    /// Adds a decision, if there is room for it and no key in it has another policy here. An empty batch takes every
+    /// Adds a decision, if there is room for it and no key in it is here in another form. An empty batch takes every
     /// decision that [`Batch::can_hold`].
     #[must_use]
     pub fn try_push(&mut self, charges: &Charges) -> bool {
-        let members = &charges.members;
+        self.try_add(charges.members.iter().map(|member| Incoming::new(member, charges.charging)))
+    }
+
+    /// The decisions as they are written here, in order.
+    pub fn decisions(&self) -> impl Iterator<Item = Written<'_>> {
+        let mut rest = &self.charges[..];
+        self.decisions.iter().map(move |members| {
+            let (charges, others) = rest.split_at(usize::from(*members));
+            rest = others;
+            Written { batch: self, charges }
+        })
+    }
+
+    /// Adds a decision that another batch holds, as [`Batch::try_push`] does.
+    #[must_use]
+    pub fn try_push_again(&mut self, decision: &Written<'_>) -> bool {
+        self.try_add(decision.charges.iter().map(|charge| decision.batch.as_incoming(charge)))
+    }
+
+    fn try_add<'a>(&mut self, members: impl ExactSizeIterator<Item = Incoming<'a>> + Clone) -> bool {
+        let count = members.len();
         let is_full = self.decisions.len() >= Batch::DECISIONS_MAX
-            || self.keys.len() + members.len() > Batch::KEYS_MAX
-            || self.charges.len() + members.len() > Batch::CHARGES_MAX;
+            || self.key_ends.len() + count > Batch::KEYS_MAX
+            || self.charges.len() + count > Batch::CHARGES_MAX;
         if is_full {
             return false;
         }
-        let hashes: SmallVec<[u64; 8]> =
-            members.iter().map(|member| self.hasher.hash_one(member.key.as_bytes())).collect();
-        for (member, hash) in members.iter().zip(&hashes) {
-            if let Some(number) = self.find(*hash, &member.key) {
-                let number = usize::from(number);
-                if self.mixed[number] || self.policies[number] != member.policy {
-                    return false;
-                }
+        let mut hashes = SmallVec::<[u64; 8]>::new();
+        for member in members.clone() {
+            let hash = self.hasher.hash_one(member.key);
+            hashes.push(hash);
+            if let Some(number) = self.find(hash, member.key)
+                && (self.mixed[usize::from(number)] || !self.keeps_form(number, &member.policy))
+            {
+                return false;
             }
         }
 
         let more_before = self.more.len();
-        for (member, hash) in members.iter().zip(hashes) {
-            let policy = match self.find(hash, &member.key) {
-                None => self.add_key(hash, member.key.clone(), member.policy),
+        for (member, hash) in members.zip(hashes) {
+            let policy = match self.find(hash, member.key) {
+                None => self.add_key(hash, member.key, member.policy),
                 Some(number) => self.add_policy(number, member.policy, more_before),
             };
-            self.charges.push(PackedCharge::new(policy, member.hits, member.enforcement, charges.charging));
+            self.charges.push(PackedCharge { policy, flags: member.flags, hits: member.hits });
         }
-        if !members.is_empty() {
-            self.charges.last_mut().expect("one was pushed just now").flags |= LAST;
+        if let Some(last) = self.charges.last_mut().filter(|_| count > 0) {
+            last.flags |= LAST;
         }
-        self.share_forms(more_before);
-        self.decisions.push(members.len() as u16);
+        if self.more.len() > more_before {
+            self.share_forms(more_before);
+        }
+        self.decisions.push(count as u16);
         true
     }
 
@@ -161,6 +215,7 @@ impl Batch {
     /// Forgets all decisions and keeps the memory for the next ones.
     pub fn clear(&mut self) {
         self.keys.clear();
+        self.key_ends.clear();
         self.mixed.clear();
         self.index.clear();
         self.policies.clear();
@@ -171,29 +226,29 @@ impl Batch {
 
     /// The call's keys, all different. If there are none (decisions without charges), there is nothing to call.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.keys.iter().map(CounterKey::as_bytes)
+        (0..self.key_ends.len()).map(|number| self.key(number))
+    }
+
+    /// Bytes of all keys together.
+    #[must_use]
+    pub fn key_bytes(&self) -> usize {
+        self.keys.len()
     }
 
     /// The call's arguments: policies and charges.
     #[must_use]
     pub fn arguments(&self) -> [Vec<u8>; 2] {
-        let mut policies = Vec::with_capacity(17 * self.keys.len() + 19 * self.more.len());
+        let keys = self.policies.len();
+        let mut policies = Vec::with_capacity(POLICY * (keys + self.more.len()) + KEY_NUMBER * self.more.len());
         for policy in self.policies.iter().chain(self.more.iter().map(|(_, policy)| policy)) {
-            write_policy(&mut policies, policy);
+            policies.extend_from_slice(&packed_policy(policy));
         }
         for (number, _) in &self.more {
             policies.extend_from_slice(&(number + 1).to_le_bytes());
         }
-        let mut charges = Vec::with_capacity(9 * self.charges.len());
+        let mut charges = Vec::with_capacity(CHARGE * self.charges.len());
         for charge in &self.charges {
-            let policy = if charge.policy >= MORE {
-                charge.policy - MORE + self.keys.len() as u16 + 1
-            } else {
-                charge.policy + 1
-            };
-            charges.extend_from_slice(&policy.to_le_bytes());
-            charges.push(charge.flags);
-            charges.extend_from_slice(&charge.hits.to_le_bytes()[..6]);
+            charges.extend_from_slice(&charge.packed(keys));
         }
         [policies, charges]
     }
@@ -203,40 +258,57 @@ impl Batch {
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the answer is none of this batch: nothing in it can be believed then.
-    pub fn decode(&self, answer: &[u8]) -> Result<Vec<Result<Tallies, StoreError>>, StoreError> {
+    pub fn decode<'a>(&'a self, answer: &'a [u8]) -> Result<Answers<'a>, StoreError> {
         let wanted = self.charges.len() * ANSWER;
         if answer.len() != wanted {
             let reason = format!("the script answered {} bytes instead of {wanted}", answer.len());
             return Err(StoreError::Refused { reason });
         }
-        let mut answers = self.charges.iter().zip(answer.chunks_exact(ANSWER));
-        let mut decisions = Vec::with_capacity(self.decisions.len());
-        for members in &self.decisions {
-            let mut tallies = Tallies::new();
-            let mut fault = None;
-            for (charge, answer) in answers.by_ref().take(usize::from(*members)) {
-                match read_answer(charge, answer)? {
-                    Ok(tally) => tallies.push(tally),
-                    Err(reason) => fault = Some(StoreError::Refused { reason: reason.to_owned() }),
-                }
+        for (charge, answer) in self.charges.iter().zip(answer.chunks_exact(ANSWER)) {
+            if !means_something(charge, answer) {
+                let reason = format!("the script answered {answer:02x?}, which means nothing");
+                return Err(StoreError::Refused { reason });
             }
-            decisions.push(fault.map_or(Ok(tallies), Err));
         }
-        Ok(decisions)
+        Ok(Answers { batch: self, answer, decision: 0 })
     }
 
-    fn find(&self, hash: u64, key: &CounterKey) -> Option<u16> {
-        self.index.find(hash, |number| self.keys[usize::from(*number)] == *key).copied()
+    fn key(&self, number: usize) -> &[u8] {
+        let begin = number.checked_sub(1).map_or(0, |before| self.key_ends[before]);
+        &self.keys[begin as usize..self.key_ends[number] as usize]
     }
 
-    fn add_key(&mut self, hash: u64, key: CounterKey, policy: Policy) -> u16 {
-        let number = self.keys.len() as u16;
-        self.keys.push(key);
+    fn find(&self, hash: u64, key: &[u8]) -> Option<u16> {
+        self.index.find(hash, |number| self.key(usize::from(*number)) == key).copied()
+    }
+
+    fn as_incoming(&self, charge: &PackedCharge) -> Incoming<'_> {
+        let (key, policy) = match charge.policy.checked_sub(MORE) {
+            Some(more) => self.more[usize::from(more)],
+            None => (charge.policy, self.policies[usize::from(charge.policy)]),
+        };
+        Incoming { key: self.key(usize::from(key)), policy, flags: charge.flags & !LAST, hits: charge.hits }
+    }
+
+    fn add_key(&mut self, hash: u64, key: &[u8], policy: Policy) -> u16 {
+        let number = self.policies.len() as u16;
+        self.keys.extend_from_slice(key);
+        self.key_ends.push(self.keys.len() as u32);
         self.mixed.push(false);
         self.policies.push(policy);
-        let (keys, hasher) = (&self.keys, &self.hasher);
-        self.index.insert_unique(hash, number, |number| hasher.hash_one(keys[usize::from(*number)].as_bytes()));
+        let (keys, ends, hasher) = (&self.keys, &self.key_ends, &self.hasher);
+        self.index.insert_unique(hash, number, |number| {
+            let number = usize::from(*number);
+            let begin = number.checked_sub(1).map_or(0, |before| ends[before]);
+            hasher.hash_one(&keys[begin as usize..ends[number] as usize])
+        });
         number
+    }
+
+    /// Whether a policy keeps a key's counter in the form in which it is here.
+    fn keeps_form(&self, number: u16, policy: &Policy) -> bool {
+        let first = &self.policies[usize::from(number)];
+        first == policy || have_one_form(first, policy)
     }
 
     /// The number of the policy by which a decision charges a key that is known already. Keys name algorithm and
@@ -246,9 +318,15 @@ impl Batch {
         if *first == policy || !are_alike(first, &policy) {
             return number;
         }
-        self.mixed[usize::from(number)] = true;
-        let known = self.more[more_before..].iter().position(|(key, more)| *key == number && *more == policy);
-        let at = known.map_or(self.more.len(), |at| more_before + at);
+        // Of earlier decisions only those that keep one form are here; what differs in form is this decision's own.
+        let from = if have_one_form(first, &policy) {
+            self.more.len().saturating_sub(MORE_SEARCHED)
+        } else {
+            self.mixed[usize::from(number)] = true;
+            more_before
+        };
+        let known = self.more[from..].iter().position(|(key, more)| *key == number && *more == policy);
+        let at = known.map_or(self.more.len(), |at| from + at);
         if known.is_none() {
             self.more.push((number, policy));
         }
@@ -268,17 +346,32 @@ impl Batch {
     }
 }
 
-impl Default for Batch {
-    fn default() -> Batch {
-        Batch::new()
+// === impl Answers ===
+
+impl Iterator for Answers<'_> {
+    type Item = Result<Tallies, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let members = usize::from(*self.batch.decisions.get(self.decision)?);
+        self.decision += 1;
+        let (answers, rest) = self.answer.split_at(members * ANSWER);
+        self.answer = rest;
+        let mut tallies = Tallies::new();
+        for answer in answers.chunks_exact(ANSWER) {
+            match read_answer(answer) {
+                Ok(tally) => tallies.push(tally),
+                Err(reason) => return Some(Err(StoreError::Refused { reason: reason.to_owned() })),
+            }
+        }
+        Some(Ok(tallies))
     }
 }
 
-// === impl PackedCharge ===
+// === impl Incoming ===
 
-impl PackedCharge {
-    fn new(policy: u16, hits: Hits, enforcement: Enforcement, charging: Charging) -> PackedCharge {
-        let mut flags = match enforcement {
+impl<'a> Incoming<'a> {
+    fn new(charge: &'a Charge, charging: Charging) -> Incoming<'a> {
+        let mut flags = match charge.enforcement {
             Enforcement::Enforced => 0,
             Enforcement::Quota => 1,
             Enforcement::Shadow => 2,
@@ -286,14 +379,28 @@ impl PackedCharge {
         if charging == Charging::Each {
             flags |= EACH;
         }
-        let hits = match hits {
+        let hits = match charge.hits {
             Hits::Add(hits) => hits,
             Hits::GiveBack(hits) => {
                 flags |= GIVE_BACK;
                 hits
             }
         };
-        PackedCharge { policy, flags, hits: hits.min(HITS_MAX) }
+        Incoming { key: charge.key.as_bytes(), policy: charge.policy, flags, hits: hits.min(HITS_MAX) }
+    }
+}
+
+// === impl PackedCharge ===
+
+impl PackedCharge {
+    /// As the script reads it, in a call of so many keys.
+    fn packed(&self, keys: usize) -> [u8; CHARGE] {
+        let policy = if self.policy >= MORE { self.policy - MORE + keys as u16 } else { self.policy };
+        let mut packed = [0; CHARGE];
+        packed[..2].copy_from_slice(&(policy + 1).to_le_bytes());
+        packed[2] = self.flags;
+        packed[3..].copy_from_slice(&self.hits.to_le_bytes()[..6]);
+        packed
     }
 }
 
@@ -307,7 +414,21 @@ fn are_alike(one: &Policy, other: &Policy) -> bool {
     }
 }
 
-fn write_policy(out: &mut Vec<u8>, policy: &Policy) {
+/// Whether two policies keep a counter in the same form, so that decisions by either may follow each other in one call.
+/// A token bucket's debt is counted in units of its policy.
+fn have_one_form(one: &Policy, other: &Policy) -> bool {
+    match (one, other) {
+        (Policy::SlidingWindow(one), Policy::SlidingWindow(other)) => {
+            one.window() == other.window()
+                && one.tick_ms() == other.tick_ms()
+                && one.pair_format() == other.pair_format()
+        }
+        (Policy::FixedWindow(one), Policy::FixedWindow(other)) => one.window() == other.window(),
+        (Policy::SlidingWindow(_), _) | (Policy::FixedWindow(_), _) | (Policy::TokenBucket(_), _) => false,
+    }
+}
+
+fn packed_policy(policy: &Policy) -> [u8; POLICY] {
     let (kind, four, six, six_more) = match policy {
         Policy::SlidingWindow(policy) => {
             (policy.pair_format(), policy.limit(), policy.window().millis(), u64::from(policy.tick_ms()))
@@ -315,29 +436,47 @@ fn write_policy(out: &mut Vec<u8>, policy: &Policy) {
         Policy::FixedWindow(policy) => (KIND_FIXED_WINDOW, policy.limit(), policy.window().millis(), 0),
         Policy::TokenBucket(policy) => (KIND_TOKEN_BUCKET, policy.drain(), policy.cost(), u64::from(policy.burst())),
     };
-    out.push(kind);
-    out.extend_from_slice(&four.to_le_bytes());
-    out.extend_from_slice(&six.to_le_bytes()[..6]);
-    out.extend_from_slice(&six_more.to_le_bytes()[..6]);
+    let mut packed = [kind; POLICY];
+    packed[1..5].copy_from_slice(&four.to_le_bytes());
+    packed[5..11].copy_from_slice(&six.to_le_bytes()[..6]);
+    packed[11..].copy_from_slice(&six_more.to_le_bytes()[..6]);
+    packed
 }
 
-/// Reads the answer to one charge; the outer error is an answer that no script of ours gives.
-fn read_answer(charge: &PackedCharge, answer: &[u8]) -> Result<Result<Tally, &'static str>, StoreError> {
-    let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
-    let (first, reset_after_ms) = (number(&answer[..7]), number(&answer[7..]));
-    let (used, flags) = (first >> 4, first & 15);
+/// The two numbers of the answer to one charge: what is held and the flags, and milliseconds until reset.
+fn numbers(answer: &[u8]) -> (u64, u8, u64) {
+    let mut first = [0; 8];
+    let mut second = [0; 8];
+    first[..7].copy_from_slice(&answer[..7]);
+    second[..6].copy_from_slice(&answer[7..ANSWER]);
+    let first = u64::from_le_bytes(first);
+    (first >> 4, (first & 15) as u8, u64::from_le_bytes(second))
+}
+
+/// Whether the script can have answered so.
+fn means_something(charge: &PackedCharge, answer: &[u8]) -> bool {
+    let (used, flags, _) = numbers(answer);
+    let never_over = charge.flags & GIVE_BACK != 0;
+    match flags {
+        WRONG_TYPE | UNREADABLE => true,
+        0..=2 | 4..=6 => used <= HITS_MAX && !(never_over && flags & 3 != 0),
+        _ => false,
+    }
+}
+
+/// Reads the answer to one charge, which means something, or why its decision was not made.
+fn read_answer(answer: &[u8]) -> Result<Tally, &'static str> {
+    let (used, flags, reset_after_ms) = numbers(answer);
     let verdict = match flags & 3 {
+        _ if flags == WRONG_TYPE => {
+            return Err("a counter's key holds something else than a string; another program writes there");
+        }
+        _ if flags == UNREADABLE => {
+            return Err("a counter's key holds a string that is no counter; another program writes there");
+        }
         0 => Verdict::Within,
         1 => Verdict::Over,
         _ => Verdict::Never,
     };
-    let never_over = charge.flags & GIVE_BACK != 0;
-    match flags {
-        8 => Ok(Err("a counter's key holds something else than a string; another program writes there")),
-        9 => Ok(Err("a counter's key holds a string that is no counter; another program writes there")),
-        0..=2 | 4..=6 if used <= HITS_MAX && !(never_over && verdict.is_over()) => {
-            Ok(Ok(Tally { verdict, charged: flags & 4 != 0, used, reset_after_ms }))
-        }
-        _ => Err(StoreError::Refused { reason: format!("the script answered {answer:02x?}, which means nothing") }),
-    }
+    Ok(Tally { verdict, charged: flags & 4 != 0, used, reset_after_ms })
 }

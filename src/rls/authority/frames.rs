@@ -10,14 +10,14 @@
 //! may stand between them. Framed again, a block has no padding and as few frames as it needs.
 
 /// What a client says first (RFC 9113, section 3.4).
-pub(in crate::rls) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Bytes of a frame's head.
-pub(super) const HEAD_LENGTH: usize = 9;
+pub(crate) const HEAD_LENGTH: usize = 9;
 
 /// Bytes that a frame may carry beside its head. We never send SETTINGS_MAX_FRAME_SIZE, so it is the default
 /// (RFC 9113, section 6.5.2).
-pub(super) const PAYLOAD_MAX: usize = 16_384;
+pub(crate) const PAYLOAD_MAX: usize = 16_384;
 
 /// Bytes of one header block, the heads of its frames among them, that are held back until the block is whole. The
 /// server refuses header lists over 16 KiB, so a longer block is no request that could be answered.
@@ -36,7 +36,7 @@ const PRIORITY_LENGTH: usize = 5;
 
 /// The frames break the protocol, or a bound of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
 /// What a frame means to the filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,18 +53,18 @@ pub(super) enum Kind {
 
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(crate) struct Head {
     /// Bytes that follow the head; at most 2^24 − 1.
-    pub(super) length: usize,
-    kind: u8,
-    flags: u8,
+    pub(crate) length: usize,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
     /// The stream, without the reserved bit.
-    stream: u32,
+    pub(crate) stream: u32,
 }
 
 /// How much of a block is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(crate) enum Extent {
     /// The block takes so many bytes.
     Whole(usize),
     /// At least so many bytes must be there before more can be said.
@@ -83,7 +83,7 @@ struct Content<'a> {
 
 impl Head {
     /// The head at the start of `bytes`, if all of it is there.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let [length @ .., kind, flags, s0, s1, s2, s3] = bytes.first_chunk::<HEAD_LENGTH>()?;
         Some(Self {
             length: length.iter().fold(0, |high, low| high << 8 | usize::from(*low)),
@@ -103,7 +103,7 @@ impl Head {
         }
     }
 
-    fn write(&self, output: &mut Vec<u8>) {
+    pub(crate) fn write(&self, output: &mut Vec<u8>) {
         output.extend_from_slice(&(self.length as u32).to_be_bytes()[1..]);
         output.extend_from_slice(&[self.kind, self.flags]);
         output.extend_from_slice(&self.stream.to_be_bytes());
@@ -139,7 +139,7 @@ impl Head {
 /// # Errors
 ///
 /// [`Malformed`] for a frame that may not stand there or is too long, and for a block over [`BLOCK_MAX`].
-pub(super) fn block_extent(bytes: &[u8], scanned: &mut usize) -> Result<Extent, Malformed> {
+pub(crate) fn block_extent(bytes: &[u8], scanned: &mut usize) -> Result<Extent, Malformed> {
     let Some(first) = Head::read(bytes) else {
         return Ok(Extent::Needs(HEAD_LENGTH));
     };
@@ -168,7 +168,7 @@ pub(super) fn block_extent(bytes: &[u8], scanned: &mut usize) -> Result<Extent, 
 /// # Errors
 ///
 /// [`Malformed`] if padding or priority do not fit in the HEADERS frame.
-pub(super) fn block_fragments<'a>(frames: &'a [u8], gathered: &'a mut Vec<u8>) -> Result<&'a [u8], Malformed> {
+pub(crate) fn block_fragments<'a>(frames: &'a [u8], gathered: &'a mut Vec<u8>) -> Result<&'a [u8], Malformed> {
     let head = Head::read(frames).ok_or(Malformed)?;
     let (payload, mut rest) = frames[HEAD_LENGTH..].split_at_checked(head.length).ok_or(Malformed)?;
     let fragment = head.content(payload)?.fragment;

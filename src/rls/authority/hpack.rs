@@ -33,7 +33,7 @@ const TEXT_KEPT: usize = 1024;
 
 /// The bytes are no header block. What the table model holds afterwards means nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
 /// What a walk found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,14 +53,14 @@ pub(super) struct Walker {
 }
 
 /// A place in a block.
-struct Reader<'a> {
-    block: &'a [u8],
-    at: usize,
+pub(crate) struct Reader<'a> {
+    pub(crate) block: &'a [u8],
+    pub(crate) at: usize,
 }
 
 /// A string as it stands in a block.
 #[derive(Clone, Copy)]
-enum Text<'a> {
+pub(crate) enum Text<'a> {
     Raw(&'a [u8]),
     Huffman(&'a [u8]),
 }
@@ -208,12 +208,12 @@ impl Rewriting<'_, '_> {
 // === impl Reader ===
 
 impl<'a> Reader<'a> {
-    fn peek(&self) -> Option<u8> {
+    pub(crate) fn peek(&self) -> Option<u8> {
         self.block.get(self.at).copied()
     }
 
     /// An integer whose first byte lends its low `prefix_bits` (section 5.1).
-    fn integer(&mut self, prefix_bits: u32) -> Result<usize, Malformed> {
+    pub(crate) fn integer(&mut self, prefix_bits: u32) -> Result<usize, Malformed> {
         let mask = (1 << prefix_bits) - 1;
         let mut integer = usize::from(self.peek().ok_or(Malformed)? & mask);
         self.at += 1;
@@ -232,7 +232,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A string (section 5.2).
-    fn text(&mut self) -> Result<Text<'a>, Malformed> {
+    pub(crate) fn text(&mut self) -> Result<Text<'a>, Malformed> {
         let is_huffman = self.peek().ok_or(Malformed)? & 0x80 != 0;
         let length = self.integer(7)?;
         let (text, _) = self.block[self.at..].split_at_checked(length).ok_or(Malformed)?;

@@ -38,7 +38,7 @@ const LOOKUP_BITS: usize = 8;
 
 /// The bits are no Huffman string: an end-of-string symbol, or padding that is longer than seven bits or not all ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
 /// Everything that follows from the lengths. A "left" code stands at the top of 32 bits, so that codes of different
 /// lengths compare as numbers.
@@ -157,7 +157,7 @@ pub(super) fn decoded_length(encoded: &[u8]) -> Result<usize, Malformed> {
 
 /// Appends the decoded string to `text`, which grows by at most 8/5 of the encoded length (the shortest code has five
 /// bits).
-pub(super) fn decode(encoded: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed> {
+pub(crate) fn decode(encoded: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed> {
     decode_each(encoded, |byte| text.push(byte))
 }
 

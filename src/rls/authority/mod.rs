@@ -31,11 +31,11 @@
 //! One thing it cannot cure: an *empty* `:authority` that the client inserts into its table, as there is no name of
 //! length zero to put in its place. Envoy does not allow a cluster without a name.
 
-mod frames;
-mod hpack;
-mod huffman;
+pub(crate) mod frames;
+pub(crate) mod hpack;
+pub(crate) mod huffman;
 mod io;
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 

@@ -7,10 +7,10 @@
 
 /// Bytes that the dynamic table may count. We never send SETTINGS_HEADER_TABLE_SIZE, so it is the default
 /// (RFC 9113, section 6.5.2).
-pub(super) const TABLE_SIZE_MAX: usize = 4096;
+pub(crate) const TABLE_SIZE_MAX: usize = 4096;
 
 /// Bytes that an entry counts beside its name and value.
-const ENTRY_OVERHEAD: usize = 32;
+pub(crate) const ENTRY_OVERHEAD: usize = 32;
 
 /// As many entries as can be in the table.
 const ENTRIES_MAX: usize = TABLE_SIZE_MAX / ENTRY_OVERHEAD;
@@ -56,7 +56,7 @@ pub(super) struct Table {
 }
 
 /// The names of the static table, in order (RFC 7541, appendix A).
-const STATIC_NAMES: [&str; 61] = [
+pub(crate) const STATIC_NAMES: [&str; 61] = [
     ":authority",
     ":method",
     ":method",

@@ -229,7 +229,8 @@ impl Probe for Steps {
 
 fn steps(rules: &RuleSet, request: &str) -> usize {
     let mut steps = Steps(0);
-    let found = rules.domain("d").unwrap().find_counting(&descriptor(request), b"", &mut steps);
+    let mut found = Vec::new();
+    rules.domain("d").unwrap().find_counting(&descriptor(request), b"", &mut steps, |one| found.push(one));
     assert_eq!(found.len(), 1, "{request}");
     steps.0
 }

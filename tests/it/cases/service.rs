@@ -4,17 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message;
 use tidegate::counters::any::AnyStore;
 use tidegate::decision::ProcessModes;
 use tidegate::limiter::{Limiter, LimiterOptions};
 use tidegate::metrics::Metrics;
 use tidegate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use tidegate::rls::headers::HeaderNames;
+use tidegate::rls::message::PREFIX;
 use tidegate::rls::{RlsOptions, RlsService};
 use tidegate::rules::{Algorithm, Defaults, Options, SourceFile, load};
 use tidegate::table::{TableWriter, limit_table};
 use tidegate::window::{Charging, Precision};
-use tonic::{Code, Status};
+use tokio::time::Instant;
+use tonic::Code;
 
 use super::case::{Rules, Settings};
 
@@ -65,10 +68,11 @@ impl Service {
 
     /// Asks, as a gRPC caller does. An error is its code's name and its text.
     pub(super) async fn ask(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, String> {
-        self.rls.call(request, TIME_TO_ANSWER).await.map_err(|error| {
-            let status = Status::from(error);
-            format!("{} {}", code_name(status.code()), status.message())
-        })
+        let deadline = Instant::now() + TIME_TO_ANSWER;
+        match self.rls.call_message(&request.encode_to_vec(), deadline).await {
+            Ok(answer) => Ok(RateLimitResponse::decode(&answer[PREFIX..]).expect("an answer is a message")),
+            Err(status) => Err(format!("{} {}", code_name(status.code()), status.message())),
+        }
     }
 
     /// The value of a series in the exposition, 0 where it isn't shown. `series` is the line before the value, or for

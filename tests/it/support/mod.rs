@@ -4,10 +4,13 @@
 //! system chose, writes to a temporary directory of its own, and is killed by its process id when dropped. So tests
 //! run beside each other and beside whatever else the machine does.
 
+pub(crate) mod bench;
 pub(crate) mod client;
 pub(crate) mod envoy;
+pub(crate) mod frames;
 pub(crate) mod process;
 pub(crate) mod redis;
+pub(crate) mod relay;
 pub(crate) mod store;
 pub(crate) mod tidegate;
 pub(crate) mod upstream;

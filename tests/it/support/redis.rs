@@ -1,5 +1,6 @@
 //! A real `redis-server` of the test's own: nothing is saved, and it can be stopped and started again on its port.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Command;
 
@@ -98,6 +99,22 @@ impl Redis {
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
         String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// How often each command was called by a client or a script, by its own count. INFO and PING are left out: tests
+    /// ask the one, an idle store the other.
+    pub(crate) async fn calls(&self) -> BTreeMap<String, u64> {
+        let text = self.ask_all("INFO commandstats").await;
+        let counts = text.lines().filter_map(|line| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
+        });
+        counts.filter(|(name, _)| !["info", "ping", "quit"].contains(&name.as_str())).collect()
+    }
+
+    /// How many script calls it has seen.
+    pub(crate) async fn script_calls(&self) -> u64 {
+        self.calls().await.get("evalsha").copied().unwrap_or(0)
     }
 
     /// Its address as settings take it.

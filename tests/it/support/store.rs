@@ -14,8 +14,13 @@ pub(crate) const BATCH: BatchOptions = BatchOptions { decisions_max: 128, calls_
 
 /// A connector to `redis`.
 pub(crate) fn connector(redis: &Redis) -> Connector {
+    connector_to(redis.port())
+}
+
+/// A connector to a port of this machine.
+pub(crate) fn connector_to(port: u16) -> Connector {
     let server = Server {
-        address: Address::Tcp("127.0.0.1".to_owned(), redis.port()),
+        address: Address::Tcp("127.0.0.1".to_owned(), port),
         database: 0,
         username: None,
         password: None,

@@ -26,6 +26,7 @@ pub(crate) struct Launch {
     settings: Vec<(String, String)>,
     arguments: Vec<OsString>,
     folder: Option<PathBuf>,
+    files: Option<u32>,
 }
 
 /// A folder of rule files; removed when dropped.
@@ -77,7 +78,7 @@ impl Launch {
 
     /// Tidegate with the rules in that folder.
     pub(crate) fn with(rules: Rules) -> Launch {
-        let launch = Launch { rules, settings: Vec::new(), arguments: Vec::new(), folder: None };
+        let launch = Launch { rules, settings: Vec::new(), arguments: Vec::new(), folder: None, files: None };
         launch
             .setting("TIDEGATE_GRPC_HOST", "127.0.0.1")
             .setting("TIDEGATE_GRPC_PORT", "0")
@@ -97,6 +98,12 @@ impl Launch {
     /// Starts it in that folder instead of the checkout's.
     pub(crate) fn in_folder(mut self, folder: &Path) -> Launch {
         self.folder = Some(folder.to_owned());
+        self
+    }
+
+    /// Starts it with that soft limit on open files.
+    pub(crate) fn files(mut self, files: u32) -> Launch {
+        self.files = Some(files);
         self
     }
 
@@ -131,7 +138,15 @@ impl Launch {
     }
 
     fn spawn(&self) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let program = env!("CARGO_BIN_EXE_tidegate");
+        let mut command = match self.files {
+            None => Command::new(program),
+            Some(files) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -S -n {files}; exec \"$0\" \"$@\""), program]);
+                shell
+            }
+        };
         // What the surroundings of the test happen to set must not steer it.
         command.env_clear();
         command.env("TIDEGATE_RULES_PATHS", self.rules.path());

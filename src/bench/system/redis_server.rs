@@ -1,0 +1,114 @@
+//! A `redis-server` of the run's own: a free port, a folder of its own, nothing saved.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use super::SystemError;
+use super::cores::{Cores, Place};
+use super::folder::Folder;
+use super::interrupt::Interrupt;
+use super::process::Process;
+
+/// A running Redis; killed when dropped.
+#[derive(Debug)]
+pub struct RedisServer {
+    process: Process,
+    port: u16,
+    _folder: Folder,
+}
+
+/// Ports that are tried: another process may take one between our looking and Redis's listening.
+const ATTEMPTS: usize = 5;
+
+// === impl RedisServer ===
+
+impl RedisServer {
+    /// An empty Redis that answers, on the core of generator and Redis.
+    ///
+    /// # Errors
+    /// When it is not installed or does not start.
+    pub fn start(cores: &Cores, interrupt: &Interrupt) -> Result<RedisServer, SystemError> {
+        let mut failure = None;
+        for _ in 0..ATTEMPTS {
+            match RedisServer::start_once(cores, interrupt) {
+                Err(error @ SystemError::Ended { .. }) => failure = Some(error),
+                result => return result,
+            }
+        }
+        Err(failure.expect("the last attempt failed"))
+    }
+
+    fn start_once(cores: &Cores, interrupt: &Interrupt) -> Result<RedisServer, SystemError> {
+        let folder = Folder::new()?;
+        let port = free_port().map_err(SystemError::file("find a free port"))?;
+        let program = path_of("redis-server")?;
+        let mut command = cores.command(Place::Load, program);
+        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()]);
+        command.arg("--dir").arg(folder.path());
+        let mut process = Process::start("redis-server", &mut command)?;
+        // Only its own word counts: whoever else has the port may speak Redis too.
+        process.wait_for(interrupt, |text| text.contains("Ready to accept connections").then_some(()))?;
+        Ok(RedisServer { process, port, _folder: folder })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Its address as settings take it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A new connection that blocks.
+    ///
+    /// # Errors
+    /// When it can't be reached.
+    pub fn connect(&self) -> Result<::redis::Connection, SystemError> {
+        Ok(::redis::Client::open(self.url())?.get_connection()?)
+    }
+
+    /// Script calls that it has served so far.
+    ///
+    /// # Errors
+    /// When it can't be asked.
+    pub fn script_calls(&self) -> Result<u64, SystemError> {
+        let text: String = ::redis::cmd("INFO").arg("commandstats").query(&mut self.connect()?)?;
+        Ok(calls_of("evalsha", &text))
+    }
+}
+
+/// The `calls` of a command in what `INFO commandstats` says; 0 for one that was never called.
+fn calls_of(command: &str, statistics: &str) -> u64 {
+    let prefix = format!("cmdstat_{command}:");
+    let line = statistics.lines().find_map(|line| line.trim().strip_prefix(&prefix)).unwrap_or_default();
+    line.split(',').find_map(|field| field.strip_prefix("calls=")?.parse().ok()).unwrap_or_default()
+}
+
+/// A port that was free a moment ago. Redis can't be told to choose one itself.
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// The full path of a program in `PATH`. `taskset` would say that it can't execute it, not that it is missing.
+fn path_of(program: &str) -> Result<std::path::PathBuf, SystemError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.is_file());
+    let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, "it is not in PATH");
+    found.ok_or_else(|| SystemError::Start { program: program.to_owned(), source: missing() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_calls_of_a_command_are_read_from_its_statistics() {
+        let text = "# Commandstats\r\ncmdstat_evalsha:calls=41,usec=7,usec_per_call=0.1\r\ncmdstat_eval:calls=3\r\n";
+        assert_eq!(calls_of("evalsha", text), 41);
+        assert_eq!(calls_of("eval", text), 3);
+        assert_eq!(calls_of("get", text), 0);
+    }
+}

@@ -1,0 +1,247 @@
+//! What is known of a request before the store is asked, and what its answers make of it.
+//!
+//! A plan names rules by their position in the snapshot and borrows nothing, neither from the request nor from the
+//! rules, so that it can wait without either.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::LimiterOptions;
+use crate::counters::{Charge, Charges};
+use crate::decision::{CurrentLimit, Decision, Judgement, Mode, ProcessModes, Uncounted, a_quota_has_room};
+use crate::descriptor::{Descriptor, Hits, RateQuery};
+use crate::limit::Limit;
+use crate::metrics::{Metrics, RuleCounters, near_threshold};
+use crate::rules::{Action, DomainRules, Found, Rule};
+use crate::table::Snapshot;
+use crate::window::{Charging, Enforcement, Policy, Tally};
+
+/// What each descriptor comes to when its counters have spoken.
+pub(super) struct Plan {
+    /// One for each descriptor.
+    uncounted: SmallVec<[Uncounted; 8]>,
+    /// One for each charge, in their order, which is that of the descriptors.
+    counted: SmallVec<[Counted; 4]>,
+}
+
+/// A limit that is charged.
+struct Counted {
+    descriptor: u32,
+    mode: Mode,
+    hits: Hits,
+    limited_by: LimitedBy,
+    /// Where it is measured, if not in the rule's own series: what the request's values chose.
+    runtime_series: Option<Arc<RuleCounters>>,
+}
+
+/// Where a limit comes from.
+enum LimitedBy {
+    /// The rule at this position of the snapshot.
+    Rule(usize),
+    /// The request.
+    Override(Box<Override>),
+}
+
+struct Override {
+    limit: Limit,
+    policy: Policy,
+    near_threshold: u64,
+}
+
+/// A plan being made, and what it is made of.
+struct Planning<'s> {
+    plan: Plan,
+    charges: Charges,
+    snapshot: &'s Snapshot,
+    metrics: &'s Metrics,
+    options: &'s LimiterOptions,
+}
+
+/// A limit as [`Counted::counting`] reads it again.
+struct Counting<'s> {
+    rule: Option<&'s Rule>,
+    limit: Limit,
+    policy: Policy,
+    near_threshold: u64,
+    series: &'s RuleCounters,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// Finds what applies to each descriptor of `query`, and drops what is replaced.
+    pub(super) fn of(
+        query: &RateQuery<'_>,
+        snapshot: &Snapshot,
+        metrics: &Metrics,
+        options: &LimiterOptions,
+    ) -> (Plan, Charges) {
+        let count = query.descriptors().len();
+        let plan = Plan { uncounted: SmallVec::from_elem(Uncounted::Unmatched, count), counted: SmallVec::new() };
+        let charges = Charges { members: SmallVec::new(), charging: Charging::default() };
+        let mut planning = Planning { plan, charges, snapshot, metrics, options };
+        match snapshot.rules.domain(query.domain()) {
+            None => metrics.totals().unknown_domain_hits.add(count as u64),
+            Some(rules) => {
+                planning.charges.charging = rules.charging();
+                planning.all(query, rules);
+                planning.plan.enforce(&mut planning.charges, options.modes);
+            }
+        }
+        (planning.plan, planning.charges)
+    }
+
+    /// Tells the store what being over means for each charge, which takes all of them to know.
+    fn enforce(&self, charges: &mut Charges, modes: ProcessModes) {
+        let counted = self.counted.iter().map(|counted| (counted.descriptor as usize, counted.mode));
+        let quota_can_refuse = !a_quota_has_room(&self.uncounted, counted, modes);
+        for (charge, counted) in charges.members.iter_mut().zip(&self.counted) {
+            charge.enforcement = counted.mode.enforcement(quota_can_refuse);
+        }
+    }
+
+    /// Counts the hits that no store answered for.
+    pub(super) fn unanswered(&self, snapshot: &Snapshot) {
+        for counted in &self.counted {
+            if let Hits::Add(hits) = counted.hits {
+                counted.counting(snapshot).series.record_unanswered(hits);
+            }
+        }
+    }
+
+    /// Measures what each counter said and folds it into the answer.
+    pub(super) fn decide(&self, tallies: &[Tally], snapshot: &Snapshot, modes: ProcessModes) -> Decision {
+        debug_assert_eq!(self.counted.len(), tallies.len(), "a store answers each charge");
+        let judge = |(counted, tally): (&Counted, &Tally)| counted.judge(*tally, snapshot);
+        let judgements: SmallVec<[Judgement; 4]> = self.counted.iter().zip(tallies).map(judge).collect();
+        Decision::of(&self.uncounted, &judgements, modes)
+    }
+}
+
+// === impl Planning ===
+
+impl Planning<'_> {
+    fn all(&mut self, query: &RateQuery<'_>, rules: &DomainRules) {
+        let replaced = if rules.replaces() { replaced(query, rules) } else { SmallVec::new() };
+        for (index, descriptor) in query.descriptors().iter().enumerate() {
+            match descriptor.limit_override {
+                Some(limit) => {
+                    let (counted, charge) = overridden(rules, index, descriptor, limit, self.metrics, self.options);
+                    self.charge(counted, charge);
+                }
+                None => rules.find_each(descriptor, &self.options.key_prefix, |found| {
+                    self.apply(index, found, descriptor.hits, &replaced);
+                }),
+            }
+        }
+    }
+
+    fn apply(&mut self, index: usize, found: Found<'_>, hits: Hits, replaced: &[&Arc<str>]) {
+        match found.rule.action {
+            Action::Unlimited => {
+                self.plan.uncounted[index] = Uncounted::Unlimited;
+                if let Hits::Add(hits) = hits {
+                    self.snapshot.meter(found.rule).counters.record_unlimited(hits);
+                }
+            }
+            Action::Limited { .. } if found.rule.name.as_ref().is_some_and(|name| replaced.contains(&name)) => {}
+            Action::Limited { policy, shadow_mode, quota_mode, .. } => {
+                let mode = Mode { shadow: shadow_mode, quota: quota_mode || self.options.modes.quota_mode };
+                let (counted, charge) = counted(index, found, policy, mode, hits, self.metrics);
+                self.charge(counted, charge);
+            }
+        }
+    }
+
+    fn charge(&mut self, counted: Counted, charge: Charge) {
+        self.plan.counted.push(counted);
+        self.charges.members.push(charge);
+    }
+}
+
+/// The names that the rules which apply take the place of: a rule for one descriptor can replace that of another, so
+/// all have to be known first.
+fn replaced<'r>(query: &RateQuery<'_>, rules: &'r DomainRules) -> SmallVec<[&'r Arc<str>; 4]> {
+    let mut names = SmallVec::new();
+    for descriptor in query.descriptors().iter().filter(|descriptor| descriptor.limit_override.is_none()) {
+        rules.find_each(descriptor, b"", |found| names.extend(&found.rule.replaces));
+    }
+    names
+}
+
+fn counted(
+    index: usize,
+    found: Found<'_>,
+    policy: Policy,
+    mode: Mode,
+    hits: Hits,
+    metrics: &Metrics,
+) -> (Counted, Charge) {
+    let runtime_series = found.metric_path.as_ref().map(|path| metrics.runtime(&found.rule.domain, path));
+    let limited_by = LimitedBy::Rule(found.rule.index);
+    let key = found.key.expect("a limited rule has a key");
+    let charge = Charge { key, policy, hits, enforcement: Enforcement::Enforced };
+    (Counted { descriptor: index as u32, mode, hits, limited_by, runtime_series }, charge)
+}
+
+fn overridden(
+    rules: &DomainRules,
+    index: usize,
+    descriptor: &Descriptor<'_>,
+    limit: Limit,
+    metrics: &Metrics,
+    options: &LimiterOptions,
+) -> (Counted, Charge) {
+    let (policy, key) = rules.find_override(descriptor, limit, &options.key_prefix);
+    let path = rules.override_metric_path(descriptor);
+    let near_threshold = near_threshold(u64::from(limit.requests_per_unit), options.near_limit_ratio);
+    let counted = Counted {
+        descriptor: index as u32,
+        mode: Mode { shadow: false, quota: options.modes.quota_mode },
+        hits: descriptor.hits,
+        limited_by: LimitedBy::Override(Box::new(Override { limit, policy, near_threshold })),
+        runtime_series: Some(metrics.runtime(rules.name(), &path)),
+    };
+    (counted, Charge { key, policy, hits: descriptor.hits, enforcement: Enforcement::Enforced })
+}
+
+// === impl Counted ===
+
+impl Counted {
+    fn judge(&self, tally: Tally, snapshot: &Snapshot) -> Judgement {
+        let Counting { rule, limit, policy, near_threshold, series } = self.counting(snapshot);
+        match self.hits {
+            Hits::Add(hits) => series.record(&tally, hits, policy.capacity(), self.mode.shadow, near_threshold),
+            Hits::GiveBack(hits) => series.record_given_back(hits),
+        }
+        Judgement {
+            descriptor: self.descriptor as usize,
+            rule: rule.map(|rule| rule.index),
+            current_limit: CurrentLimit { limit, name: rule.and_then(|rule| rule.name.clone()) },
+            policy,
+            mode: self.mode,
+            tally,
+        }
+    }
+
+    fn counting<'s>(&'s self, snapshot: &'s Snapshot) -> Counting<'s> {
+        let runtime_series = self.runtime_series.as_deref();
+        match &self.limited_by {
+            LimitedBy::Override(brought) => {
+                let Override { limit, policy, near_threshold } = **brought;
+                let series = runtime_series.expect("a limit that a request brought has a series of its own");
+                Counting { rule: None, limit, policy, near_threshold, series }
+            }
+            LimitedBy::Rule(index) => {
+                let rule = &snapshot.rules.rules()[*index];
+                let Action::Limited { limit, policy, .. } = rule.action else {
+                    unreachable!("an unlimited rule is never charged")
+                };
+                let meter = snapshot.meter(rule);
+                let series = runtime_series.unwrap_or(&meter.counters);
+                Counting { rule: Some(rule), limit, policy, near_threshold: meter.near_threshold, series }
+            }
+        }
+    }
+}

@@ -171,8 +171,7 @@ impl<S: CounterStore + Clone> Services<S> {
         started: Instant,
         timeout: Option<Duration>,
     ) -> Result<bytes::Bytes, Status> {
-        let time = timeout.map_or(ARRIVAL_TIME_MAX, |timeout| timeout.min(ARRIVAL_TIME_MAX));
-        let received = message::receive(body, time, &self.bounds).await?;
+        let received = message::receive(body, arrival_time(timeout), &self.bounds).await?;
         // Nearly always at once: then there is no need to look at the clock again.
         let at = if received.waited { Instant::now() } else { started };
         self.rls.call_message(&received.message, self.rls.deadline(started, timeout, at)).await
@@ -180,8 +179,7 @@ impl<S: CounterStore + Clone> Services<S> {
 
     async fn unusual(&self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
         let timeout = deadline::usable_timeout(request.headers());
-        let time = timeout.map_or(ARRIVAL_TIME_MAX, |timeout| timeout.min(ARRIVAL_TIME_MAX));
-        let request = request.map(|body| BoundedBody::new(body, time, &self.bounds.budget));
+        let request = request.map(|body| BoundedBody::new(body, arrival_time(timeout), &self.bounds.budget));
         Ok(self.generated.clone().call(request).await?.map(AnswerBody::from))
     }
 
@@ -199,6 +197,11 @@ impl<S: CounterStore + Clone> Services<S> {
         }
         Ok(answer?.map(AnswerBody::from))
     }
+}
+
+/// How long a request may take to arrive whose caller left `timeout` of its own.
+fn arrival_time(timeout: Option<Duration>) -> Duration {
+    timeout.map_or(ARRIVAL_TIME_MAX, |timeout| timeout.min(ARRIVAL_TIME_MAX))
 }
 
 // === impl Call ===

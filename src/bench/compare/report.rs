@@ -313,8 +313,9 @@ pub fn script_table(costs: &[Cost]) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::bench::compare::bytes::CounterBytes;
-    use crate::bench::compare::results::{Latency, LoadReport, Measurement};
+    use crate::bench::compare::results::{LoadReport, Measurement};
     use crate::bench::compare::targets::TARGETS;
+    use crate::bench::load::Latency;
     use crate::bench::script::State;
     use crate::bench::system::machine::Machine;
 
@@ -327,7 +328,15 @@ pub(super) mod tests {
                 ok: 1_000,
                 missed_deadline: 1,
                 missed_share: 0.001,
-                latency_us: Latency { p50: 100.0, p90: 150.0, p99: 300.0, p99_9: 900.0, p99_99: 1_200.0, max: 2_000.0 },
+                latency_us: Latency {
+                    p50: 100.0,
+                    p90: 150.0,
+                    p99: 300.0,
+                    p99_9: 900.0,
+                    p99_99: 1_200.0,
+                    max: 2_000.0,
+                    mean: 120.0,
+                },
                 generator_cpu_share: 0.15,
                 ..LoadReport::default()
             },

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bytes::CounterBytes;
 use super::targets::Judged;
+use crate::bench::load::Latency;
 use crate::bench::script::Cost;
 use crate::bench::statistics::Spread;
 use crate::bench::system::machine::Machine;
@@ -105,23 +106,6 @@ pub struct LoadReport {
     pub latency_us: Latency,
     /// Share of a core that the generator used.
     pub generator_cpu_share: f64,
-}
-
-/// Latencies in microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Latency {
-    /// Of two calls, one took no longer.
-    pub p50: f64,
-    /// Of ten, nine.
-    pub p90: f64,
-    /// Of a hundred, 99.
-    pub p99: f64,
-    /// Of a thousand, 999.
-    pub p99_9: f64,
-    /// Of ten thousand, 9,999.
-    pub p99_99: f64,
-    /// The longest.
-    pub max: f64,
 }
 
 /// What of a measurement is looked at.

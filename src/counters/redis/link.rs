@@ -1,22 +1,29 @@
-//! One connection to Redis, made anew when it breaks.
+//! Connections to Redis, made anew when they break. [`Connector`] is their factory.
 //!
-//! deadpool-redis makes the connections; the request path takes one out of the pool for itself and shares it by
-//! pipelining. [`Connector`] is that factory. A connection counts as made when Redis has taken the script: from then
-//! on `EVALSHA` finds it, and a server that only accepts and says nothing isn't mistaken for one that works.
+//! What is asked of a server once (the script, its memory) goes through a deadpool-redis pool. The request path has a
+//! socket to itself (`line`): the redis package greets the server on it (user, password, database) and gives it back. A
+//! connection counts as made when Redis has taken the script: from then on `EVALSHA` finds it, and a server that only
+//! accepts and says nothing isn't mistaken for one that works.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use deadpool_redis::{Connection, Manager, Pool, PoolConfig, PoolError};
-use redis::aio::MultiplexedConnection;
+use deadpool_redis::{Manager, Pool, PoolConfig, PoolError};
+use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use super::line::{Broken, Socket};
 use super::script;
 
 /// A Redis server, and who we are there.
@@ -115,7 +122,7 @@ impl Connector {
     }
 
     /// Tells the log that a connection broke, unless it knows.
-    pub(super) fn tell_broken(&self, error: &RedisError) {
+    pub(super) fn tell_broken(&self, error: &Broken) {
         if self.told.up.swap(false, Ordering::Relaxed) {
             tracing::warn!(address = self.address(), %error, "the connection to Redis broke, connecting anew");
         }
@@ -137,7 +144,7 @@ impl Connector {
 
     /// Warns once of a Redis that may drop counters when its memory is full: their limits would begin anew. A server
     /// that doesn't say (its access list forbids it) is taken at its word.
-    async fn tell_evicts(&self, connection: &mut MultiplexedConnection) {
+    async fn tell_evicts(&self, connection: &mut impl ConnectionLike) {
         let mut info = redis::cmd("INFO");
         info.arg("memory");
         let Ok(Value::BulkString(text)) = send(connection, &info).await else { return };
@@ -154,19 +161,23 @@ impl Connector {
         }
     }
 
+    /// Time in which Redis must answer a call.
+    pub(super) fn patience(&self) -> Duration {
+        self.timeouts.response
+    }
+
     /// Makes one connection whose server has the script.
-    pub(super) async fn connect(&self) -> Result<MultiplexedConnection, ConnectorError> {
-        let password = self.password().await?;
-        let pool = self.pool(password)?;
+    pub(super) async fn connect(&self) -> Result<Box<dyn Socket>, ConnectorError> {
+        let settings = self.settings(self.password().await?);
         let connected = async {
-            let pooled = pool.get().await.map_err(|error| match error {
+            let mut pooled = self.pool(settings.clone())?.get().await.map_err(|error| match error {
                 PoolError::Backend(error) => self.refused(&error),
                 other => self.refused(&other),
             })?;
-            let mut connection = Connection::take(pooled);
-            load_script(&mut connection).await.map_err(|error| self.refused(&error))?;
-            self.tell_evicts(&mut connection).await;
-            Ok(connection)
+            load_script(&mut pooled).await.map_err(|error| self.refused(&error))?;
+            self.tell_evicts(&mut pooled).await;
+            let socket = self.socket().await.map_err(|error| self.refused(&error))?;
+            greet(socket, &settings).await.map_err(|error| self.refused(&error))
         };
         let after = self.timeouts.connect;
         timeout(after, connected)
@@ -174,8 +185,20 @@ impl Connector {
             .unwrap_or_else(|_| Err(ConnectorError::Timeout { address: self.address(), after }))
     }
 
-    /// A pool is made for each attempt, because the password is read for each.
-    fn pool(&self, password: Option<String>) -> Result<Pool, ConnectorError> {
+    async fn socket(&self) -> io::Result<Box<dyn Socket>> {
+        match &self.server.address {
+            Address::Tcp(host, port) => {
+                let socket = TcpStream::connect((host.as_str(), *port)).await?;
+                // Calls are single small writes; waiting to join them would cost the callers' deadlines.
+                socket.set_nodelay(true)?;
+                Ok(Box::new(socket))
+            }
+            Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+        }
+    }
+
+    /// Who we are there.
+    fn settings(&self, password: Option<String>) -> RedisConnectionInfo {
         let mut settings = RedisConnectionInfo::default().set_db(i64::from(self.server.database));
         if let Some(username) = &self.server.username {
             settings = settings.set_username(username);
@@ -183,12 +206,16 @@ impl Connector {
         if let Some(password) = password {
             settings = settings.set_password(password);
         }
+        settings
+    }
+
+    /// A pool is made for each attempt, because the password is read for each.
+    fn pool(&self, settings: RedisConnectionInfo) -> Result<Pool, ConnectorError> {
         let address = match &self.server.address {
             Address::Tcp(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
             Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
         };
         let info = address.into_connection_info().map_err(|error| self.refused(&error))?;
-        // Calls are single small writes; waiting to join them would cost the callers' deadlines.
         let info = info.set_redis_settings(settings).set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let times = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.timeouts.connect))
@@ -215,15 +242,56 @@ impl Connector {
 }
 
 /// Gives Redis the script.
-pub(super) async fn load_script(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+async fn load_script(connection: &mut impl ConnectionLike) -> Result<(), RedisError> {
     let mut load = redis::cmd("SCRIPT");
     load.arg("LOAD").arg(script::SCRIPT);
     send(connection, &load).await.map(drop)
 }
 
 /// Sends one command; what Redis answers as an error is one.
-pub(super) async fn send(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, RedisError> {
-    connection.send_packed_command(command).await?.extract_error()
+async fn send(connection: &mut impl ConnectionLike, command: &Cmd) -> Result<Value, RedisError> {
+    connection.req_packed_command(command).await?.extract_error()
+}
+
+/// Tells the server on a new socket who we are.
+async fn greet(socket: Box<dyn Socket>, settings: &RedisConnectionInfo) -> Result<Box<dyn Socket>, RedisError> {
+    let lent = Lent(Arc::new(Mutex::new(socket)));
+    let back = Arc::clone(&lent.0);
+    drop(MultiplexedConnection::new(settings, lent).await?);
+    // The package's connection is gone, and what it was lent with it.
+    let socket = Arc::into_inner(back).ok_or_else(|| io::Error::other("the socket is still in use"))?;
+    Ok(socket.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// A socket that the redis package has for the greeting and that we take back.
+struct Lent(Arc<Mutex<Box<dyn Socket>>>);
+
+// === impl Lent ===
+
+impl Lent {
+    fn with<T>(&self, act: impl FnOnce(Pin<&mut Box<dyn Socket>>) -> T) -> T {
+        act(Pin::new(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl AsyncRead for Lent {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.with(|socket| socket.poll_read(cx, to))
+    }
+}
+
+impl AsyncWrite for Lent {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.with(|socket| socket.poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|socket| socket.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|socket| socket.poll_shutdown(cx))
+    }
 }
 
 // === impl Server ===

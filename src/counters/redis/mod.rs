@@ -8,8 +8,9 @@
 //!
 //! Each core has a store of its own: one queue, one batcher task, one connection. What arrives while calls are under
 //! way leaves together as the next call (`batch`), so under load a call carries many decisions and at low load none
-//! waits. There is no timer in that path. The connection comes from a deadpool pool but is taken out of it
-//! (`link`): a checkout for every request would ping Redis each time and give one request the whole connection.
+//! waits. There is no timer in that path. The connection is the path's own (`line`, `link`): a pool's checkout for every
+//! request would ping Redis each time and give one request the whole connection, and a task between the batcher and the
+//! socket costs each call a turn of the run queue on its way out and on its way back.
 //!
 //! A reply that is lost after its call was sent is not asked for again: the charge may have happened, and a second
 //! one would be a double charge. Errors then under-admit, never over.
@@ -17,9 +18,12 @@
 mod batch;
 mod call;
 mod forecast;
+mod line;
 mod link;
 mod queue;
 pub mod script;
+mod shared;
+mod wire;
 
 use std::future::{Future, ready};
 use std::sync::Arc;
@@ -32,16 +36,19 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 pub use self::link::{Address, Connector, ConnectorError, Server, Timeouts};
-use self::queue::Queue;
 use self::script::Batch;
+use self::shared::Shared;
 use super::{Charges, CounterStore, StoreError, Tallies};
 
 /// The counters of one core. Clones share its queue and connection.
 #[derive(Clone, Debug)]
 pub struct RedisStore {
-    queue: Arc<Queue>,
+    desk: Arc<Desk>,
     reached: watch::Receiver<bool>,
 }
+
+/// What the clones of a store have in common: when the last is gone, nobody can ask any more.
+struct Desk(Arc<Shared>);
 
 /// How decisions are combined.
 #[derive(Clone, Copy, Debug)]
@@ -63,12 +70,10 @@ impl RedisStore {
             decisions_max: options.decisions_max.clamp(1, Batch::DECISIONS_MAX),
             calls_in_flight: options.calls_in_flight.max(1),
         };
-        let queue = Arc::new(Queue::new(options));
+        let shared = Arc::new(Shared::new(options));
         let (reached_sender, reached) = watch::channel(false);
-        tasks.spawn(
-            batch::Batcher::new(Arc::downgrade(&queue), queue.signal(), connector, options, reached_sender).run(),
-        );
-        RedisStore { queue, reached }
+        tasks.spawn(batch::Batcher::new(Arc::clone(&shared), connector, reached_sender).run());
+        RedisStore { desk: Arc::new(Desk(shared)), reached }
     }
 
     /// Lets a decision wait for its call; the error is an answer that is known already.
@@ -80,13 +85,27 @@ impl RedisStore {
         if charges.members.is_empty() {
             return Err(Ok(Tallies::new()));
         }
-        self.queue.push(charges, deadline).map_err(Err)
+        self.desk.0.push(charges, deadline).map_err(Err)
     }
 
     /// Turns true when Redis has answered for the first time.
     #[must_use]
     pub fn reached(&self) -> watch::Receiver<bool> {
         self.reached.clone()
+    }
+}
+
+// === impl Desk ===
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").finish_non_exhaustive()
     }
 }
 

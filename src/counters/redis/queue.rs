@@ -4,10 +4,9 @@
 //! does or doesn't go together.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::BatchOptions;
@@ -19,17 +18,11 @@ use crate::counters::{Charges, StoreError, Tallies};
 /// Where a caller hears the answer.
 pub(super) type Answer = oneshot::Receiver<Result<Tallies, StoreError>>;
 
-/// The queue of one core. Its lock is all but uncontended: requests and batcher share a thread.
+/// The queue of one core.
 #[derive(Debug)]
 pub(super) struct Queue {
     options: BatchOptions,
     waiting_max: usize,
-    state: Mutex<State>,
-    signal: Arc<Notify>,
-}
-
-#[derive(Debug)]
-struct State {
     /// The first leaves next; the last is being filled. None is empty.
     calls: VecDeque<Call>,
     /// Decisions that wait.
@@ -47,18 +40,14 @@ struct State {
 
 // === impl Queue ===
 
-impl Drop for Queue {
-    /// Wakes the batcher, so that it sees that nobody can ask any more.
-    fn drop(&mut self) {
-        self.signal.notify_one();
-    }
-}
-
 impl Queue {
     /// An empty queue. Until [`Queue::up`] is called, it refuses all.
     pub(super) fn new(options: BatchOptions) -> Queue {
         let reason = "it was not reached yet".to_owned();
-        let state = State {
+        Queue {
+            options,
+            // What two rounds of full calls can carry away; more would only wait to miss its deadline.
+            waiting_max: 2 * options.decisions_max * options.calls_in_flight,
             calls: VecDeque::new(),
             waiting: 0,
             earliest: None,
@@ -66,51 +55,40 @@ impl Queue {
             forecast: Forecast::new(options.calls_in_flight),
             spare: Vec::new(),
             down: Some(StoreError::Unreachable { reason }),
-        };
-        // What two rounds of full calls can carry away; more would only wait to miss its deadline.
-        let waiting_max = 2 * options.decisions_max * options.calls_in_flight;
-        Queue { options, waiting_max, state: Mutex::new(state), signal: Arc::default() }
+        }
     }
 
-    /// Notified when the batcher has something to look at.
-    pub(super) fn signal(&self) -> Arc<Notify> {
-        Arc::clone(&self.signal)
-    }
-
-    /// Lets a decision wait for its call, unless it would wait in vain.
-    pub(super) fn push(&self, charges: &Charges, deadline: Instant) -> Result<Answer, StoreError> {
-        let now = Instant::now();
-        let mut state = self.lock();
-        if let Some(error) = &state.down {
+    /// Lets a decision wait for its call, unless it would wait in vain; says too whether the batcher must know of it.
+    pub(super) fn push(
+        &mut self,
+        charges: &Charges,
+        deadline: Instant,
+        now: Instant,
+    ) -> Result<(Answer, bool), StoreError> {
+        if let Some(error) = &self.down {
             return Err(error.clone());
         }
         if deadline <= now {
             return Err(StoreError::DeadlineExceeded { waited: Duration::ZERO });
         }
-        if state.waiting >= self.waiting_max || deadline - now < state.answer_after(self.options.decisions_max, now) {
-            return Err(StoreError::Overloaded { waiting: state.waiting });
+        if self.waiting >= self.waiting_max || deadline - now < self.answer_after(now) {
+            return Err(StoreError::Overloaded { waiting: self.waiting });
         }
         let (answer, answered) = oneshot::channel();
-        let sooner = state.earliest.is_none_or(|earliest| deadline < earliest);
-        let wake = state.calls.is_empty() || sooner;
-        let caller = Caller { since: now, deadline, answer };
-        state.add(caller, self.options.decisions_max, |batch| batch.try_push(charges));
-        drop(state);
-        if wake {
-            self.signal.notify_one();
-        }
-        Ok(answered)
+        let sooner = self.earliest.is_none_or(|earliest| deadline < earliest);
+        let wakes = self.calls.is_empty() || sooner;
+        self.add(Caller { since: now, deadline, answer }, |batch| batch.try_push(charges));
+        Ok((answered, wakes))
     }
 
     /// The next call, if any waits. Whoever has given up or can't be answered in time any more isn't in it.
-    pub(super) fn take(&self, now: Instant) -> Option<Call> {
-        let mut state = self.lock();
-        while let Some(mut call) = state.calls.pop_front() {
-            state.waiting -= call.open();
-            let round_trip = state.forecast.round_trip(now);
+    pub(super) fn take(&mut self, now: Instant) -> Option<Call> {
+        while let Some(mut call) = self.calls.pop_front() {
+            self.waiting -= call.open();
+            let round_trip = self.forecast.round_trip(now);
             // If all seem hopeless and nothing is under way, one is sent all the same, to find out.
-            let mut finds_out = state.under_way == 0 && call.latest().is_some_and(|latest| latest < now + round_trip);
-            let waiting = state.waiting;
+            let mut finds_out = self.under_way == 0 && call.latest().is_some_and(|latest| latest < now + round_trip);
+            let waiting = self.waiting;
             let goes = |caller: &Caller| {
                 caller.answer.is_closed()
                     || caller.deadline <= now
@@ -124,93 +102,93 @@ impl Queue {
                 }
             });
             if call.open() == 0 {
-                state.keep(call, now, self.options.calls_in_flight);
+                self.keep(call, now);
                 continue;
             }
             call.close_gaps();
-            state.under_way += 1;
-            if state.calls.is_empty() {
-                state.earliest = None;
+            self.under_way += 1;
+            if self.calls.is_empty() {
+                self.earliest = None;
             }
             return Some(call);
         }
-        state.earliest = None;
+        self.earliest = None;
         None
     }
 
     /// Takes note of a call that has ended: how long it took, if it was answered.
-    pub(super) fn ended(&self, call: Call, took: Option<Duration>, now: Instant) {
-        let mut state = self.lock();
-        state.under_way -= 1;
+    pub(super) fn ended(&mut self, call: Call, took: Option<Duration>, now: Instant) {
+        self.under_way -= 1;
         if let Some(took) = took {
-            state.forecast.note(took, now);
+            self.forecast.note(took, now);
         }
-        state.keep(call, now, self.options.calls_in_flight);
+        self.keep(call, now);
     }
 
-    /// Answers all those whose time is over, and says when the next one's will be.
-    pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
-        let mut state = self.lock();
-        for call in &mut state.calls {
+    /// Answers all those whose time is over.
+    pub(super) fn expire(&mut self, now: Instant) {
+        for call in &mut self.calls {
             call.expire(now);
         }
-        state.waiting = state.calls.iter().map(Call::open).sum();
-        state.earliest = state.calls.iter().filter_map(Call::earliest).min();
+        self.waiting = self.calls.iter().map(Call::open).sum();
+        self.earliest = self.calls.iter().filter_map(Call::earliest).min();
         // While no call leaves, the gaps would add up without end.
-        if state.calls.iter().map(Call::len).sum::<usize>() > 2 * state.waiting {
-            state.close_gaps(self.options.decisions_max);
+        if self.calls.iter().map(Call::len).sum::<usize>() > 2 * self.waiting {
+            self.close_gaps();
         }
-        state.earliest
     }
 
     /// The earliest deadline of those that wait.
     pub(super) fn earliest(&self) -> Option<Instant> {
-        self.lock().earliest
+        self.earliest
     }
 
     /// Whether anybody waits.
     pub(super) fn has_waiting(&self) -> bool {
-        !self.lock().calls.is_empty()
+        !self.calls.is_empty()
+    }
+
+    /// Whether a call waits that takes no more decisions.
+    pub(super) fn has_full(&self) -> bool {
+        self.calls.len() > 1 || self.calls.front().is_some_and(|call| call.len() >= self.options.decisions_max)
+    }
+
+    /// Whether a call may leave, as far as the number of those under way goes.
+    pub(super) fn has_place(&self) -> bool {
+        self.under_way < self.options.calls_in_flight
+    }
+
+    /// Calls under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way
     }
 
     /// Decisions may come.
-    pub(super) fn up(&self) {
-        self.lock().down = None;
+    pub(super) fn up(&mut self) {
+        self.down = None;
     }
 
-    /// Nothing can be asked for now: all that wait are told so, and so is whoever comes.
-    pub(super) fn down(&self, error: &StoreError) {
-        let mut state = self.lock();
-        state.down = Some(error.clone());
-        state.earliest = None;
-        state.waiting = 0;
-        let calls = std::mem::take(&mut state.calls);
-        drop(state);
-        calls.into_iter().for_each(|mut call| call.fail(error));
+    /// Nothing can be asked for now; whoever comes is told so. Those that wait are given back, to be told.
+    pub(super) fn down(&mut self, error: &StoreError) -> VecDeque<Call> {
+        self.down = Some(error.clone());
+        self.earliest = None;
+        self.waiting = 0;
+        std::mem::take(&mut self.calls)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics half way; a poisoned queue is as good as any.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// === impl State ===
-
-impl State {
     /// How long a decision that comes now takes at least.
-    fn answer_after(&self, decisions_max: usize, now: Instant) -> Duration {
-        let calls = self.waiting / decisions_max;
+    fn answer_after(&self, now: Instant) -> Duration {
+        let calls = self.waiting / self.options.decisions_max;
         let nobody = self.under_way == 0 && self.waiting == 0;
         self.forecast.answer(Ahead { under_way: self.under_way, calls, nobody }, now)
     }
 
     /// Lets a caller wait for the decision that `push` writes.
-    fn add(&mut self, mut caller: Caller, decisions_max: usize, push: impl Fn(&mut Batch) -> bool) {
+    fn add(&mut self, mut caller: Caller, push: impl Fn(&mut Batch) -> bool) {
         let (since, deadline) = (caller.since, caller.deadline);
         self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
         self.waiting += 1;
-        if let Some(last) = self.calls.back_mut().filter(|call| call.len() < decisions_max) {
+        if let Some(last) = self.calls.back_mut().filter(|call| call.len() < self.options.decisions_max) {
             match last.try_push(caller, &push) {
                 Ok(()) => return,
                 Err(returned) => caller = returned,
@@ -223,22 +201,22 @@ impl State {
     }
 
     /// Puts the calls together anew from the decisions that have no answer yet, in their order.
-    fn close_gaps(&mut self, decisions_max: usize) {
+    fn close_gaps(&mut self) {
         self.waiting = 0;
         self.earliest = None;
         for call in std::mem::take(&mut self.calls) {
             let (batch, callers) = call.into_parts();
             for (decision, caller) in batch.decisions().zip(callers) {
                 if let Some(caller) = caller {
-                    self.add(caller, decisions_max, |batch| batch.try_push_again(&decision));
+                    self.add(caller, |batch| batch.try_push_again(&decision));
                 }
             }
         }
     }
 
     /// Keeps the memory of a call that is done, of as many as are under way at once.
-    fn keep(&mut self, mut call: Call, now: Instant, most: usize) {
-        if self.spare.len() < most {
+    fn keep(&mut self, mut call: Call, now: Instant) {
+        if self.spare.len() < self.options.calls_in_flight {
             call.clear(now);
             self.spare.push(call);
         }
@@ -269,16 +247,17 @@ mod tests {
     }
 
     fn open() -> Queue {
-        let queue = Queue::new(OPTIONS);
+        let mut queue = Queue::new(OPTIONS);
         queue.up();
         queue
     }
 
-    fn push(queue: &Queue, within: Duration) -> Result<Answer, StoreError> {
-        queue.push(&charges(), Instant::now() + within)
+    fn push(queue: &mut Queue, within: Duration) -> Result<Answer, StoreError> {
+        let now = Instant::now();
+        queue.push(&charges(), now + within, now).map(|(answer, _)| answer)
     }
 
-    fn take(queue: &Queue) -> Option<Call> {
+    fn take(queue: &mut Queue) -> Option<Call> {
         queue.take(Instant::now())
     }
 
@@ -287,7 +266,7 @@ mod tests {
     }
 
     /// Makes a call that takes so long.
-    async fn call(queue: &Queue, took: Duration) {
+    async fn call(queue: &mut Queue, took: Duration) {
         let answer = push(queue, LONG).expect("there is time");
         let call = take(queue).expect("one waits");
         advance(took).await;
@@ -297,53 +276,53 @@ mod tests {
 
     /// A store that has needed 50 ms for each of its latest calls.
     async fn slow() -> Queue {
-        let queue = open();
+        let mut queue = open();
         for _ in 0..Forecast::REMEMBERED {
-            call(&queue, Duration::from_millis(50)).await;
+            call(&mut queue, Duration::from_millis(50)).await;
         }
         queue
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_store_slower_than_the_deadlines_is_asked_by_one_and_the_rest_are_refused_at_once() {
-        let queue = slow().await;
-        let finds_out = push(&queue, SHORT);
+        let mut queue = slow().await;
+        let finds_out = push(&mut queue, SHORT);
         assert!(finds_out.is_ok(), "somebody has to");
-        assert!((0..100).all(|_| is_refused(&push(&queue, SHORT))));
-        let call = take(&queue).expect("it is sent, though it may be in vain");
+        assert!((0..100).all(|_| is_refused(&push(&mut queue, SHORT))));
+        let call = take(&mut queue).expect("it is sent, though it may be in vain");
         assert_eq!(call.open(), 1);
-        assert!((0..100).all(|_| is_refused(&push(&queue, SHORT))), "while it is under way too");
-        let patient = push(&queue, LONG);
+        assert!((0..100).all(|_| is_refused(&push(&mut queue, SHORT))), "while it is under way too");
+        let patient = push(&mut queue, LONG);
         assert!(patient.is_ok(), "who has time is not refused");
-        assert_eq!(take(&queue).expect("it is sent").open(), 1);
-        assert!(take(&queue).is_none());
+        assert_eq!(take(&mut queue).expect("it is sent").open(), 1);
+        assert!(take(&mut queue).is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_quick_answer_ends_the_refusals() {
-        let queue = slow().await;
-        let finds_out = push(&queue, SHORT);
-        assert!(finds_out.is_ok() && is_refused(&push(&queue, SHORT)));
-        let call = take(&queue).expect("one waits");
+        let mut queue = slow().await;
+        let finds_out = push(&mut queue, SHORT);
+        assert!(finds_out.is_ok() && is_refused(&push(&mut queue, SHORT)));
+        let call = take(&mut queue).expect("one waits");
         advance(Duration::from_millis(1)).await;
         queue.ended(call, Some(Duration::from_millis(1)), Instant::now());
-        assert!((0..OPTIONS.decisions_max * 2).all(|_| push(&queue, SHORT).is_ok()));
+        assert!((0..OPTIONS.decisions_max * 2).all(|_| push(&mut queue, SHORT).is_ok()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_store_that_was_slow_a_second_ago_is_trusted() {
-        let queue = slow().await;
+        let mut queue = slow().await;
         advance(Forecast::MEMORY).await;
-        assert!((0..4).all(|_| push(&queue, SHORT).is_ok()));
+        assert!((0..4).all(|_| push(&mut queue, SHORT).is_ok()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn whose_time_ran_out_in_the_queue_is_refused_instead_of_sent() {
-        let queue = open();
-        call(&queue, Duration::from_millis(10)).await;
-        let (first, mut second) = (push(&queue, LONG), push(&queue, SHORT).expect("10 ms are enough"));
+        let mut queue = open();
+        call(&mut queue, Duration::from_millis(10)).await;
+        let (first, mut second) = (push(&mut queue, LONG), push(&mut queue, SHORT).expect("10 ms are enough"));
         advance(Duration::from_millis(9)).await;
-        let call = take(&queue).expect("the first has time");
+        let call = take(&mut queue).expect("the first has time");
         assert_eq!(call.len(), 1, "9 of 18 ms are left, and an answer takes 10");
         assert!(matches!(second.try_recv(), Ok(Err(StoreError::Overloaded { .. }))));
         drop(first);
@@ -351,46 +330,45 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_longer_the_queue_the_more_time_it_takes() {
-        let queue = open();
-        call(&queue, Duration::from_millis(10)).await;
-        let mut asked: Vec<_> = (0..4).map(|_| push(&queue, LONG)).collect();
-        let under_way = (take(&queue), take(&queue));
+        let mut queue = open();
+        call(&mut queue, Duration::from_millis(10)).await;
+        let mut asked: Vec<_> = (0..4).map(|_| push(&mut queue, LONG)).collect();
+        let under_way = (take(&mut queue), take(&mut queue));
         // Both places are taken: half a round trip for each call before it, and its own.
         for (waiting, takes) in [(0, 15), (2, 20), (4, 25), (6, 30)] {
             assert_eq!(asked.len(), 4 + waiting);
-            assert!(is_refused(&push(&queue, Duration::from_millis(takes - 1))), "{takes} ms with {waiting}");
-            asked.extend([push(&queue, Duration::from_millis(takes)), push(&queue, LONG)]);
+            assert!(is_refused(&push(&mut queue, Duration::from_millis(takes - 1))), "{takes} ms with {waiting}");
+            asked.extend([push(&mut queue, Duration::from_millis(takes)), push(&mut queue, LONG)]);
             assert!(asked.iter().all(Result::is_ok), "{takes} ms with {waiting}");
         }
-        assert!(is_refused(&push(&queue, LONG)), "and twice what can be under way is all that waits");
+        assert!(is_refused(&push(&mut queue, LONG)), "and twice what can be under way is all that waits");
         drop(under_way);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_waits_in_vain_leaves_nothing_behind() {
-        let queue = open();
-        let patient = push(&queue, LONG).expect("it is empty");
+        let mut queue = open();
+        let patient = push(&mut queue, LONG).expect("it is empty");
         for _ in 0..100 {
-            let asked: Vec<_> = (0..7).map(|_| push(&queue, SHORT)).collect();
+            let asked: Vec<_> = (0..7).map(|_| push(&mut queue, SHORT)).collect();
             assert!(asked.iter().all(Result::is_ok));
             advance(SHORT).await;
             queue.expire(Instant::now());
-            let state = queue.lock();
-            assert_eq!((state.waiting, state.calls.len(), state.calls[0].len()), (1, 1, 1));
+            assert_eq!((queue.waiting, queue.calls.len(), queue.calls[0].len()), (1, 1, 1));
         }
-        assert_eq!(take(&queue).expect("one waits").open(), 1);
+        assert_eq!(take(&mut queue).expect("one waits").open(), 1);
         drop(patient);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_memory_of_calls_is_bounded() {
-        let queue = open();
+        let mut queue = open();
         for _ in 0..5 {
-            let asked: Vec<_> = (0..8).map(|_| push(&queue, LONG)).collect();
-            assert!(asked.iter().all(Result::is_ok) && push(&queue, LONG).is_err());
-            let calls: Vec<_> = std::iter::from_fn(|| take(&queue)).collect();
+            let asked: Vec<_> = (0..8).map(|_| push(&mut queue, LONG)).collect();
+            assert!(asked.iter().all(Result::is_ok) && push(&mut queue, LONG).is_err());
+            let calls: Vec<_> = std::iter::from_fn(|| take(&mut queue)).collect();
             calls.into_iter().for_each(|call| queue.ended(call, None, Instant::now()));
-            assert_eq!(queue.lock().spare.len(), OPTIONS.calls_in_flight);
+            assert_eq!(queue.spare.len(), OPTIONS.calls_in_flight);
         }
     }
 }

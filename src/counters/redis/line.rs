@@ -1,0 +1,297 @@
+//! A connection of the request path: calls leave in order, replies come in order, and whoever finds a reply hands it
+//! out.
+//!
+//! It is nobody's task. The batcher waits for the socket, but a decision that is being asked may read and write here
+//! too: on a busy core a task waits behind hundreds of others for its turn, and replies that wait with it would miss
+//! their deadlines although they are there. The socket always wakes the batcher, whoever touched it last.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::call::Call;
+use super::script::SCRIPT;
+use super::wire::{REPLY_BYTES_MAX, Reply, read, write_call, write_command};
+use crate::counters::StoreError;
+
+/// What a connection runs over.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+/// A connection, and the calls under way on it.
+pub(super) struct Line {
+    socket: Box<dyn Socket>,
+    /// Wakes the batcher.
+    waker: Waker,
+    /// Written by us, and how much of it the socket has taken.
+    outgoing: Vec<u8>,
+    gone: usize,
+    /// Read from the socket and not understood yet: the first so many bytes.
+    incoming: Box<[u8]>,
+    filled: usize,
+    asked: VecDeque<Asked>,
+    /// Calls among those.
+    calls: usize,
+    /// Time in which Redis must answer.
+    patience: Duration,
+    /// Something was asked since [`Line::was_idle`] was called last.
+    used: bool,
+    /// A call was answered.
+    succeeded: bool,
+    broken: Option<Broken>,
+}
+
+/// Something that waits for its reply.
+struct Asked {
+    /// `None` for what is asked for our own sake: the script's loading, a sign of life.
+    call: Option<Call>,
+    /// The call was sent before, to a Redis that didn't know the script.
+    again: bool,
+    since: Instant,
+}
+
+/// A call that has its answers.
+pub(super) struct Ended {
+    pub(super) call: Call,
+    /// How long it took, unless it was refused unseen.
+    pub(super) took: Option<Duration>,
+}
+
+/// Why a connection is of no more use.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(super) enum Broken {
+    /// The system says so.
+    #[error("{0}")]
+    Socket(String),
+    /// Redis has closed it.
+    #[error("Redis has closed the connection")]
+    Closed,
+    /// Redis is silent.
+    #[error("Redis has said nothing for {} ms", after.as_millis())]
+    Silent { after: Duration },
+    /// What came is no reply.
+    #[error("{0}")]
+    Odd(String),
+    /// The server has become a replica.
+    #[error("the server takes no writes: {0}")]
+    ReadOnly(String),
+}
+
+// === impl Line ===
+
+impl Line {
+    /// A line over a socket whose server knows us. `waker` is the batcher's.
+    pub(super) fn new(socket: Box<dyn Socket>, waker: Waker, patience: Duration) -> Line {
+        Line {
+            socket,
+            waker,
+            outgoing: Vec::new(),
+            gone: 0,
+            incoming: vec![0; 2 * REPLY_BYTES_MAX].into_boxed_slice(),
+            filled: 0,
+            asked: VecDeque::new(),
+            calls: 0,
+            patience,
+            used: true,
+            succeeded: false,
+            broken: None,
+        }
+    }
+
+    /// Whom the socket wakes from now on.
+    pub(super) fn set_waker(&mut self, waker: &Waker) {
+        if !self.waker.will_wake(waker) {
+            self.waker.clone_from(waker);
+        }
+    }
+
+    /// Whether a call on it was answered.
+    pub(super) fn has_succeeded(&self) -> bool {
+        self.succeeded
+    }
+
+    /// How many calls are under way.
+    pub(super) fn calls(&self) -> usize {
+        self.calls
+    }
+
+    /// Writes a call, for [`Line::flush`] to send.
+    pub(super) fn ask(&mut self, call: Call, now: Instant) {
+        write_call(&call.batch, &mut self.outgoing);
+        self.calls += 1;
+        self.push(Some(call), false, now);
+    }
+
+    /// Writes a PING.
+    pub(super) fn ask_for_life(&mut self, now: Instant) {
+        write_command(&[b"PING"], &mut self.outgoing);
+        self.push(None, false, now);
+    }
+
+    /// Whether nothing was asked since the last time, and nothing is under way.
+    pub(super) fn was_idle(&mut self) -> bool {
+        !std::mem::take(&mut self.used) && self.asked.is_empty()
+    }
+
+    /// Sends what was written, as far as the socket takes it.
+    pub(super) fn flush(&mut self) {
+        while self.broken.is_none() && self.gone < self.outgoing.len() {
+            let mut cx = Context::from_waker(&self.waker);
+            match Pin::new(&mut self.socket).poll_write(&mut cx, &self.outgoing[self.gone..]) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(0)) => self.broken = Some(Broken::Closed),
+                Poll::Ready(Ok(written)) => self.gone += written,
+                Poll::Ready(Err(error)) => self.broken = Some(Broken::of(&error)),
+            }
+        }
+        if self.gone == self.outgoing.len() {
+            self.outgoing.clear();
+            self.gone = 0;
+        }
+    }
+
+    /// Reads what is there and answers those who asked; each call that has ended goes to `ended`.
+    pub(super) fn read(&mut self, now: Instant, mut ended: impl FnMut(Ended)) {
+        while self.broken.is_none() {
+            let mut cx = Context::from_waker(&self.waker);
+            let mut room = ReadBuf::new(&mut self.incoming[self.filled..]);
+            match Pin::new(&mut self.socket).poll_read(&mut cx, &mut room) {
+                Poll::Pending => return,
+                Poll::Ready(Err(error)) => self.broken = Some(Broken::of(&error)),
+                Poll::Ready(Ok(())) if room.filled().is_empty() => self.broken = Some(Broken::Closed),
+                Poll::Ready(Ok(())) => {
+                    self.filled += room.filled().len();
+                    self.understand(now, &mut ended);
+                }
+            }
+        }
+    }
+
+    /// Answers the members whose time is over; breaks if Redis is silent for too long.
+    pub(super) fn expire(&mut self, now: Instant) {
+        for call in self.asked.iter_mut().filter_map(|asked| asked.call.as_mut()) {
+            call.expire(now);
+        }
+        if self.silent_at().is_some_and(|at| at <= now) {
+            self.broken.get_or_insert(Broken::Silent { after: self.patience });
+        }
+    }
+
+    /// When [`Line::expire`] is due.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        let members = self.asked.iter().filter_map(|asked| asked.call.as_ref()?.earliest());
+        members.chain(self.silent_at()).min()
+    }
+
+    /// Why it is of no more use, if so.
+    pub(super) fn broken(&self) -> Option<&Broken> {
+        self.broken.as_ref()
+    }
+
+    /// Ends the connection: the calls under way, none of which will be answered.
+    pub(super) fn into_calls(self) -> impl Iterator<Item = Call> {
+        self.asked.into_iter().filter_map(|asked| asked.call)
+    }
+
+    fn silent_at(&self) -> Option<Instant> {
+        self.asked.front().map(|asked| asked.since + self.patience)
+    }
+
+    fn push(&mut self, call: Option<Call>, again: bool, since: Instant) {
+        self.used = true;
+        self.asked.push_back(Asked { call, again, since });
+    }
+
+    /// Takes whole replies off the front of what was read.
+    fn understand(&mut self, now: Instant, ended: &mut impl FnMut(Ended)) {
+        let incoming = std::mem::take(&mut self.incoming);
+        let mut rest = &incoming[..self.filled];
+        while self.broken.is_none() {
+            match read(rest) {
+                Ok(None) => break,
+                Ok(Some((reply, taken))) => {
+                    rest = &rest[taken..];
+                    self.hand_out(reply, now, ended);
+                }
+                Err(sentence) => self.broken = Some(Broken::Odd(sentence)),
+            }
+        }
+        let left = rest.len();
+        let begin = self.filled - left;
+        self.incoming = incoming;
+        self.incoming.copy_within(begin..self.filled, 0);
+        self.filled = left;
+    }
+
+    fn hand_out(&mut self, reply: Reply<'_>, now: Instant, ended: &mut impl FnMut(Ended)) {
+        let Some(Asked { call, again, since }) = self.asked.pop_front() else {
+            self.broken = Some(Broken::Odd("it answered what was not asked".to_owned()));
+            return;
+        };
+        let Some(mut call) = call else { return self.note(reply) };
+        // Redis was restarted or its scripts were flushed. The call had no effect, so it may be made again.
+        if let Reply::Error(text) = reply
+            && text.starts_with(b"NOSCRIPT")
+            && !again
+        {
+            write_command(&[b"SCRIPT", b"LOAD", SCRIPT.as_bytes()], &mut self.outgoing);
+            self.push(None, false, now);
+            write_call(&call.batch, &mut self.outgoing);
+            self.push(Some(call), true, now);
+            return self.flush();
+        }
+        self.calls -= 1;
+        let mut took = Some(now.saturating_duration_since(since));
+        match reply {
+            Reply::String(answers) => {
+                self.succeeded = true;
+                call.answer(answers);
+            }
+            Reply::Status(text) => {
+                let reason = format!("it answered `{}` to a batch", String::from_utf8_lossy(text));
+                call.fail(&StoreError::Refused { reason });
+            }
+            Reply::Error(text) => {
+                // What was refused unseen doesn't say how long a call takes.
+                took = None;
+                let reason = String::from_utf8_lossy(text).into_owned();
+                call.fail(&match replica(&reason) {
+                    true => StoreError::Unreachable { reason: Broken::ReadOnly(reason).to_string() },
+                    false => StoreError::Refused { reason },
+                });
+                self.note(reply);
+            }
+        }
+        ended(Ended { call, took });
+    }
+
+    /// Gives the connection up if an error says that it won't work again.
+    fn note(&mut self, reply: Reply<'_>) {
+        if let Reply::Error(text) = reply {
+            let text = String::from_utf8_lossy(text);
+            if replica(&text) {
+                self.broken = Some(Broken::ReadOnly(text.into_owned()));
+            }
+        }
+    }
+}
+
+/// Whether the server has become a replica. Redis before 7 hides it inside the text of the script's error.
+fn replica(error: &str) -> bool {
+    error.contains("READONLY")
+}
+
+// === impl Broken ===
+
+impl Broken {
+    fn of(error: &io::Error) -> Broken {
+        Broken::Socket(error.to_string())
+    }
+}

@@ -28,9 +28,10 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use self::shard::Shard;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::counters::{Charges, CounterStore, StoreError, Tallies};
-use crate::window::decide::decide_in_place;
+use crate::window::decide::decide_on_copies;
+use crate::window::in_place::InPlace;
 use crate::window::{Counter, Member};
 
 /// How much a memory store may hold.
@@ -93,24 +94,32 @@ impl MemoryStore {
 
     /// Decides and charges at the clock's present. [`CounterStore::charge`] is this and never waits or fails.
     pub fn decide(&self, charges: &Charges) -> Tallies {
-        let asked = Asked::new(charges, &self.hasher);
-        let mut shards = Locked::lock(self, &asked.hashes);
+        let members = charges.members.iter();
+        let hashes: Hashes = members.map(|charge| self.hasher.hash_one(charge.key.as_bytes())).collect();
+        let mut shards = Locked::lock(self, &hashes);
         // Read under the locks, so that decisions about one counter are dated in the order in which they are made.
         let now = self.clock.now();
+        decide_in_place(charges, &hashes, &mut shards, now)
+            .unwrap_or_else(|| self.decide_unpacked(charges, &hashes, &mut shards, now))
+    }
+
+    /// Decides by taking counters out and putting back those that were charged.
+    fn decide_unpacked(&self, charges: &Charges, hashes: &[u64], shards: &mut Locked<'_>, now: Timestamp) -> Tallies {
+        let asked = Asked::new(charges, hashes);
         let mut counters: SmallVec<[Counter; 2]> = asked
             .counters
             .iter()
             .map(|at| {
                 let member = &charges.members[*at];
-                shards.of(asked.hashes[*at]).get(asked.hashes[*at], member.key.as_bytes(), &member.policy)
+                shards.of(hashes[*at]).get(hashes[*at], member.key.as_bytes(), &member.policy)
             })
             .collect();
-        let decided = decide_in_place(&mut counters, &asked.members, charges.charging, now);
+        let decided = decide_on_copies(&mut counters, &asked.members, charges.charging, now);
         let mut evictions = 0;
         for (counter, written) in decided.written.iter().enumerate() {
             if *written {
                 let at = asked.counters[counter];
-                let (member, hash) = (&charges.members[at], asked.hashes[at]);
+                let (member, hash) = (&charges.members[at], hashes[at]);
                 let key = member.key.as_bytes();
                 evictions += shards.of(hash).put(&self.hasher, hash, key, &counters[counter], &member.policy, now);
             }
@@ -175,10 +184,31 @@ impl CounterStore for MemoryStore {
     }
 }
 
+/// The hash of each member's key.
+type Hashes = SmallVec<[u64; 4]>;
+
+/// Decides where the counters lie, if all members have room and none changes its counter's form: as nearly always.
+/// Then nothing can refuse the decision, whatever its members' enforcement.
+fn decide_in_place(charges: &Charges, hashes: &[u64], shards: &mut Locked<'_>, now: Timestamp) -> Option<Tallies> {
+    let mut changes: SmallVec<[(usize, InPlace); 4]> = SmallVec::new();
+    for (at, charge) in charges.members.iter().enumerate() {
+        let hash = hashes[at];
+        // The second charge of a counter would have to see the first.
+        if hashes[..at].contains(&hash) {
+            return None;
+        }
+        changes.push(shards.of(hash).find_in_place(hash, charge, charges.charging, now)?);
+    }
+    let charged = charges.members.iter().zip(hashes).zip(&changes);
+    let charged = charged.map(|((charge, hash), (place, change))| {
+        shards.of(*hash).charge_in_place(*place, change, &charge.policy);
+        change.tally
+    });
+    Some(charged.collect())
+}
+
 /// A decision's members by counter: equal keys are one.
 struct Asked {
-    /// Per member.
-    hashes: SmallVec<[u64; 4]>,
     /// Per counter, a member that charges it.
     counters: SmallVec<[usize; 4]>,
     members: SmallVec<[Member; 4]>,
@@ -194,17 +224,15 @@ struct Locked<'a> {
 // === impl Asked ===
 
 impl Asked {
-    fn new(charges: &Charges, hasher: &RandomState) -> Asked {
-        let mut asked = Asked { hashes: SmallVec::new(), counters: SmallVec::new(), members: SmallVec::new() };
+    fn new(charges: &Charges, hashes: &[u64]) -> Asked {
+        let mut asked = Asked { counters: SmallVec::new(), members: SmallVec::new() };
         for (at, charge) in charges.members.iter().enumerate() {
-            let hash = hasher.hash_one(charge.key.as_bytes());
             // A decision has a handful of members; comparing hashes keeps even hundreds cheap.
-            let is_it = |other: &usize| asked.hashes[*other] == hash && charges.members[*other].key == charge.key;
+            let is_it = |other: &usize| hashes[*other] == hashes[at] && charges.members[*other].key == charge.key;
             let counter = asked.counters.iter().position(is_it).unwrap_or(asked.counters.len());
             if counter == asked.counters.len() {
                 asked.counters.push(at);
             }
-            asked.hashes.push(hash);
             let (policy, hits, enforcement) = (charge.policy, charge.hits, charge.enforcement);
             asked.members.push(Member { counter, policy, hits, enforcement });
         }

@@ -70,7 +70,7 @@ pub fn decide(
     now: Timestamp,
 ) -> SmallVec<[Tally; 4]> {
     let mut scratch: SmallVec<[Counter; 2]> = counters.iter().cloned().collect();
-    let decided = decide_in_place(&mut scratch, members, charging, now);
+    let decided = decide_on_copies(&mut scratch, members, charging, now);
     for ((counter, scratch), written) in counters.iter_mut().zip(scratch).zip(decided.written) {
         if written {
             *counter = scratch;
@@ -80,7 +80,7 @@ pub fn decide(
 }
 
 /// [`decide()`] on states that the caller throws away unless they are said to be written.
-pub(crate) fn decide_in_place(
+pub(crate) fn decide_on_copies(
     counters: &mut [Counter],
     members: &[Member],
     charging: Charging,

@@ -313,6 +313,63 @@ fn a_limit_of_zero_blocks_and_can_be_looked_at() {
     }
 }
 
+fn of_kind(kind: u8, limit: u32, millis: u64, precision: u32) -> Policy {
+    match kind {
+        0 => Policy::SlidingWindow(SlidingWindow::new(limit, window(millis), Precision::try_new(precision).unwrap())),
+        1 => Policy::FixedWindow(FixedWindow::new(limit, window(millis))),
+        _ => Policy::TokenBucket(TokenBucket::new(limit, window(millis), limit)),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_charge_in_place_says_and_leaves_what_any_other_does(
+        millis in any_window(),
+        kind in 0..3_u8,
+        policies in prop::collection::vec(any_sliding(), 1..4),
+        every in 1..40_usize,
+        each in any::<bool>(),
+        steps in prop::collection::vec(any_step(40), 1..200),
+    ) {
+        let policy_at = |number: usize| {
+            let (limit, precision) = policies[number / every % policies.len()];
+            of_kind(kind, limit, millis, precision)
+        };
+        let charging = if each { Charging::Each } else { Charging::AllOrNothing };
+        run(millis, &steps, policy_at, |_, now, before, policy, hits, _, _| {
+            let mut packed = before.with_packed(<[u8]>::to_vec);
+            if let Some(change) = policy.charge_in_place(&packed, hits, charging, now) {
+                change.write(&mut packed);
+                let mut after = [before.clone()];
+                let member = Member { counter: 0, policy: *policy, hits, enforcement: Enforcement::Enforced };
+                prop_assert_eq!(decide(&mut after, &[member], charging, now)[0], change.tally);
+                prop_assert_eq!(after[0].with_packed(<[u8]>::to_vec), packed);
+                prop_assert_eq!(after[0].empty_from_ms(policy), change.empty_from_ms);
+            }
+            Ok(())
+        })?;
+    }
+}
+
+#[test]
+fn hits_that_follow_each_other_are_charged_in_place() {
+    let now = Timestamp::from_micros(START_US);
+    for policy in (0..3).map(|kind| of_kind(kind, 100, 60_000, 64)) {
+        let in_place = |counter: &Counter, hits: Hits| {
+            counter.with_packed(|packed| policy.charge_in_place(packed, hits, Charging::AllOrNothing, now)).is_some()
+        };
+        let mut counter = [policy.empty_counter()];
+        assert!(!in_place(&counter[0], Hits::Add(1)), "{policy:?}: what isn't there can't be");
+        charge(&mut counter, policy, Hits::Add(1), now);
+        assert!(in_place(&counter[0], Hits::Add(99)), "{policy:?}");
+        for other in [Hits::Add(100), Hits::Add(0), Hits::GiveBack(1)] {
+            assert!(!in_place(&counter[0], other), "{policy:?}: {other:?}");
+        }
+    }
+}
+
 #[test]
 fn ticks_and_formats_follow_limit_and_precision() {
     let form = |limit, millis, precision| {

@@ -69,11 +69,11 @@ pub struct Log {
 
 /// What stands in front of the pairs.
 #[derive(Clone, Copy, Debug)]
-struct Header {
-    sum: u64,
-    newest: u64,
+pub(super) struct Header {
+    pub(super) sum: u64,
+    pub(super) newest: u64,
     newest_hits: u64,
-    tick: u64,
+    pub(super) tick: u64,
     format: PairFormat,
 }
 
@@ -168,17 +168,27 @@ impl SlidingWindow {
         SlidingWindow { tick, format, ..self }
     }
 
+    /// Whether this policy charges a log without writing it anew.
+    pub(super) fn keeps_form_of(&self, header: &Header) -> bool {
+        header.tick == u64::from(self.tick) && header.format == self.format_beside(header.format)
+    }
+
+    /// The format of pairs that a log gets that has `format`: hits are never narrowed.
+    fn format_beside(&self, format: PairFormat) -> PairFormat {
+        PairFormat { wide_hits: self.format.wide_hits || format.wide_hits, ..self.format }
+    }
+
     /// The oldest tick that is still in the window, for ticks of that length. Negative in the first window of time.
-    fn edge(&self, tick: u64, now: Timestamp) -> i64 {
+    pub(super) fn edge(&self, tick: u64, now: Timestamp) -> i64 {
         (now.as_millis() as i64 - self.window.millis() as i64).div_euclid(tick as i64)
     }
 
     /// Milliseconds until hits of that tick have left.
-    fn leaves_after_ms(&self, tick: u64, now: Timestamp) -> u64 {
+    pub(super) fn leaves_after_ms(&self, tick: u64, now: Timestamp) -> u64 {
         self.leaves_at_ms(tick, u64::from(self.tick)).saturating_sub(now.as_millis())
     }
 
-    fn leaves_at_ms(&self, tick: u64, tick_length: u64) -> u64 {
+    pub(super) fn leaves_at_ms(&self, tick: u64, tick_length: u64) -> u64 {
         (tick + 1) * tick_length + self.window.millis()
     }
 }
@@ -196,9 +206,8 @@ impl Algorithm for SlidingWindow {
             log.bytes.clear();
             return;
         }
-        let format = PairFormat { wide_hits: self.format.wide_hits || header.format.wide_hits, ..self.format };
-        if header.tick != u64::from(self.tick) || header.format != format {
-            *log = log.rewritten(self, format, now);
+        if !self.keeps_form_of(&header) {
+            *log = log.rewritten(self, self.format_beside(header.format), now);
         }
         log.drop_older_than(self.edge(u64::from(self.tick), now));
     }
@@ -331,14 +340,7 @@ impl Log {
     }
 
     fn header(&self) -> Option<Header> {
-        let bytes = self.bytes.get(..HEADER)?;
-        Some(Header {
-            sum: read_number(&bytes[0..4]),
-            newest: read_number(&bytes[4..10]),
-            newest_hits: read_number(&bytes[10..14]),
-            tick: read_number(&bytes[14..18]),
-            format: PairFormat::from_code(bytes[18])?,
-        })
+        header(&self.bytes)
     }
 
     fn set_header(&mut self, header: Header) {
@@ -425,6 +427,24 @@ impl Log {
         log.set_header(header);
         log
     }
+}
+
+/// The header of a packed log that isn't empty.
+pub(super) fn header(packed: &[u8]) -> Option<Header> {
+    let bytes: &[u8; HEADER] = packed.first_chunk()?;
+    Some(Header {
+        sum: read_number(&bytes[0..4]),
+        newest: read_number(&bytes[4..10]),
+        newest_hits: read_number(&bytes[10..14]),
+        tick: read_number(&bytes[14..18]),
+        format: PairFormat::from_code(bytes[18])?,
+    })
+}
+
+/// The oldest tick in a packed log.
+pub(super) fn oldest(packed: &[u8], header: &Header) -> u64 {
+    let older = packed[HEADER..].chunks_exact(header.format.pair_bytes()).next();
+    older.map_or(header.newest, |pair| read_pair(pair, header).0)
 }
 
 /// Reads one of the older pairs: its tick is the last one up to the newest that has this offset.

@@ -18,6 +18,7 @@
 pub mod bucket;
 pub mod decide;
 pub mod fixed;
+pub(crate) mod in_place;
 #[cfg(test)]
 mod laws;
 pub mod log;

@@ -15,7 +15,9 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use crate::clock::Timestamp;
-use crate::window::{Counter, Policy};
+use crate::counters::Charge;
+use crate::window::in_place::InPlace;
+use crate::window::{Charging, Counter, Policy};
 
 /// A bounded table of counters.
 #[derive(Debug)]
@@ -66,6 +68,29 @@ impl Shard {
             .find(hash, |record| record.key() == key)
             .and_then(|record| policy.decode_counter(record.state()))
             .unwrap_or_else(|| policy.empty_counter())
+    }
+
+    /// Where the counter of a charge lies and what is made of it there, if the charge can be made in place.
+    pub(super) fn find_in_place(
+        &self,
+        hash: u64,
+        charge: &Charge,
+        charging: Charging,
+        now: Timestamp,
+    ) -> Option<(usize, InPlace)> {
+        let key = charge.key.as_bytes();
+        let place = self.records.find_bucket_index(hash, |record| record.key() == key)?;
+        let record = self.records.get_bucket(place)?;
+        let change = charge.policy.charge_in_place(record.state(), charge.hits, charging, now)?;
+        Some((place, change))
+    }
+
+    /// Makes a charge that [`Shard::find_in_place`] found, nothing having happened to the shard since.
+    pub(super) fn charge_in_place(&mut self, place: usize, change: &InPlace, policy: &Policy) {
+        if let Some(record) = self.records.get_bucket_mut(place) {
+            record.note(change.tally.used, change.empty_from_ms, policy);
+            change.write(record.state_mut());
+        }
     }
 
     /// Keeps the counter under that key, or forgets the key if the counter is empty. Returns how many other counters
@@ -156,7 +181,7 @@ impl Record {
             bytes.extend_from_slice(key);
             bytes.extend_from_slice(state);
             let mut record = Record(bytes.into_boxed_slice());
-            record.note(counter, policy);
+            record.note(counter.used(), counter.empty_from_ms(policy), policy);
             record
         })
     }
@@ -170,13 +195,13 @@ impl Record {
                 self.0 = [&self.0[..state_at], state].concat().into_boxed_slice();
             }
         });
-        self.note(counter, policy);
+        self.note(counter.used(), counter.empty_from_ms(policy), policy);
     }
 
-    fn note(&mut self, counter: &Counter, policy: &Policy) {
+    fn note(&mut self, used: u64, empty_from_ms: u64, policy: &Policy) {
         let capacity = policy.capacity().max(1);
-        let fill = (counter.used().min(capacity) * 255 / capacity) as u8;
-        self.0[EMPTY_FROM].copy_from_slice(&counter.empty_from_ms(policy).to_le_bytes()[..6]);
+        let fill = (used.min(capacity) * 255 / capacity) as u8;
+        self.0[EMPTY_FROM].copy_from_slice(&empty_from_ms.to_le_bytes()[..6]);
         self.0[FILL] = fill;
     }
 
@@ -187,6 +212,11 @@ impl Record {
 
     fn state(&self) -> &[u8] {
         &self.0[KEY + self.key().len()..]
+    }
+
+    fn state_mut(&mut self) -> &mut [u8] {
+        let state_at = KEY + self.key().len();
+        &mut self.0[state_at..]
     }
 
     fn is_empty_at(&self, now: Timestamp) -> bool {

@@ -95,10 +95,10 @@ pub struct Decision {
     /// The limits refused it, but the process is in shadow mode.
     pub shadowed: bool,
     /// One status for each descriptor, in their order.
-    pub statuses: SmallVec<[DescriptorStatus; 2]>,
+    pub statuses: SmallVec<[DescriptorStatus; 4]>,
     /// The rules that counted a descriptor and said OK to it, by their positions, in the descriptors' order. With
     /// subset rules there can be more of them than statuses.
-    pub passed: SmallVec<[usize; 2]>,
+    pub passed: SmallVec<[usize; 4]>,
 }
 
 /// How the whole process treats what the rules say.
@@ -183,7 +183,7 @@ impl Decision {
     /// is when no judgement names it; `judgements` are in the descriptors' order.
     #[must_use]
     pub fn of(uncounted: &[Uncounted], judgements: &[Judgement], modes: ProcessModes) -> Decision {
-        let statuses: SmallVec<[DescriptorStatus; 2]> = uncounted
+        let statuses: SmallVec<[DescriptorStatus; 4]> = uncounted
             .iter()
             .enumerate()
             .map(|(descriptor, uncounted)| {

@@ -52,11 +52,9 @@ impl CounterKey {
     /// Begins the key of a rule's counter. `prefix` keeps installations that share a Redis apart.
     #[must_use]
     pub fn write(prefix: &[u8], rule_id: u64) -> KeyWriter {
-        let mut bytes = SmallVec::new();
-        bytes.extend_from_slice(prefix);
-        bytes.extend_from_slice(b"{}");
-        bytes.push(VERSION);
-        bytes.extend_from_slice(&rule_id.to_be_bytes());
+        let [a, b, c, d, e, f, g, h] = rule_id.to_be_bytes();
+        let mut bytes = SmallVec::from_slice(prefix);
+        bytes.extend_from_slice(&[b'{', b'}', VERSION, a, b, c, d, e, f, g, h]);
         let parts_at = bytes.len();
         KeyWriter { bytes, parts_at }
     }
@@ -73,15 +71,13 @@ impl CounterKey {
 impl KeyWriter {
     /// Adds the value of an entry whose key the rule fixes.
     pub fn value(&mut self, value: &str) {
-        self.bytes.push(b'v');
-        self.text(value);
+        self.text(Some(b'v'), value);
     }
 
     /// Adds an entry of which the rule fixes neither key nor value.
     pub fn entry(&mut self, key: &str, value: &str) {
-        self.bytes.push(b'e');
-        self.text(key);
-        self.text(value);
+        self.text(Some(b'e'), key);
+        self.text(None, value);
     }
 
     /// The finished key.
@@ -98,13 +94,19 @@ impl KeyWriter {
         CounterKey { bytes: self.bytes }
     }
 
-    fn text(&mut self, text: &str) {
+    /// Writes a mark, if it has one, and a text with its length in front.
+    fn text(&mut self, mark: Option<u8>, text: &str) {
+        let (mut head, mut at) = ([0; 11], 0);
+        if let Some(mark) = mark {
+            (head[0], at) = (mark, 1);
+        }
         let mut length = text.len();
         while length >= 0x80 {
-            self.bytes.push((length & 0x7f) as u8 | 0x80);
-            length >>= 7;
+            head[at] = (length & 0x7f) as u8 | 0x80;
+            (length, at) = (length >> 7, at + 1);
         }
-        self.bytes.push(length as u8);
+        head[at] = length as u8;
+        self.bytes.extend_from_slice(&head[..=at]);
         self.bytes.extend_from_slice(text.as_bytes());
     }
 }

@@ -3,121 +3,86 @@
 //! What the generated types would write is written here byte for byte, without making them first; a property test
 //! holds the two equal. Headers and metadata, which only some settings ask for, are left to the generated types.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::convert;
 use super::message::PREFIX;
-use crate::decision::{Decision, DescriptorStatus};
+use crate::decision::{CurrentLimit, Decision, DescriptorStatus};
 
-/// Bytes that hold nearly every status, so that the buffer is made once.
-const STATUS_BYTES: usize = 40;
+/// What is being written: on the stack for nearly every answer, and copied once, when its length is known.
+type Out = SmallVec<[u8; 256]>;
 
 /// The bytes of a `RateLimitResponse` with statuses and nothing more, as one message of a gRPC stream.
 #[must_use]
 pub fn response(decision: &Decision) -> Bytes {
-    let mut out = BytesMut::with_capacity(PREFIX + 2 + STATUS_BYTES * decision.statuses.len());
-    out.put_bytes(0, PREFIX);
+    let mut out = Out::from_slice(&[0; PREFIX]);
     number(&mut out, 1, convert::code(decision.code) as u64);
     for status in &decision.statuses {
-        write_status(&mut out, status);
+        nested(&mut out, 2, |out| write_status(out, status));
     }
     let length = u32::try_from(out.len() - PREFIX).expect("128 statuses with names from rule files are far shorter");
     out[1..PREFIX].copy_from_slice(&length.to_be_bytes());
-    out.freeze()
+    Bytes::copy_from_slice(&out)
 }
 
-fn write_status(out: &mut BytesMut, status: &DescriptorStatus) {
-    let code = convert::code(status.code) as u64;
-    let remaining = u64::from(status.limit_remaining);
-    let reset = status.reset_seconds();
-    let limit = status.current_limit.as_ref().map(|current| {
-        let (unit, multiplier) = convert::unit(current.limit.window);
-        Limit {
-            requests_per_unit: u64::from(current.limit.requests_per_unit),
-            unit: unit as u64,
-            name: current.name.as_deref().unwrap_or_default(),
-            multiplier: multiplier.map(u64::from),
-        }
-    });
-    let length = number_length(code)
-        + limit.as_ref().map_or(0, |limit| nested_length(limit.length()))
-        + number_length(remaining)
-        + reset.map_or(0, |seconds| nested_length(number_length(seconds)));
-    nested(out, 2, length);
-    number(out, 1, code);
-    if let Some(limit) = limit {
-        nested(out, 2, limit.length());
-        limit.write(out);
+fn write_status(out: &mut Out, status: &DescriptorStatus) {
+    number(out, 1, convert::code(status.code) as u64);
+    if let Some(limit) = &status.current_limit {
+        nested(out, 2, |out| write_limit(out, limit));
     }
-    number(out, 3, remaining);
-    if let Some(seconds) = reset {
-        nested(out, 4, number_length(seconds));
-        number(out, 1, seconds);
+    number(out, 3, u64::from(status.limit_remaining));
+    if let Some(seconds) = status.reset_seconds() {
+        nested(out, 4, |out| number(out, 1, seconds));
     }
 }
 
-/// A limit as it stands on the wire.
-struct Limit<'a> {
-    requests_per_unit: u64,
-    unit: u64,
-    name: &'a str,
-    multiplier: Option<u64>,
-}
-
-impl Limit<'_> {
-    fn length(&self) -> usize {
-        let name = if self.name.is_empty() { 0 } else { nested_length(self.name.len()) };
-        let multiplier = self.multiplier.map_or(0, |multiplier| nested_length(number_length(multiplier)));
-        number_length(self.requests_per_unit) + number_length(self.unit) + name + multiplier
+fn write_limit(out: &mut Out, current: &CurrentLimit) {
+    let (unit, multiplier) = convert::unit(current.limit.window);
+    number(out, 1, u64::from(current.limit.requests_per_unit));
+    number(out, 2, unit as u64);
+    if let Some(name) = current.name.as_deref().filter(|name| !name.is_empty()) {
+        nested(out, 3, |out| out.extend_from_slice(name.as_bytes()));
     }
-
-    fn write(&self, out: &mut BytesMut) {
-        number(out, 1, self.requests_per_unit);
-        number(out, 2, self.unit);
-        if !self.name.is_empty() {
-            nested(out, 3, self.name.len());
-            out.put_slice(self.name.as_bytes());
-        }
-        if let Some(multiplier) = self.multiplier {
-            nested(out, 4, number_length(multiplier));
-            number(out, 1, multiplier);
-        }
+    if let Some(multiplier) = multiplier {
+        nested(out, 4, |out| number(out, 1, u64::from(multiplier)));
     }
 }
 
 /// Writes a number field; zero is not written. Fields have numbers below 16, so that a tag is one byte.
-fn number(out: &mut BytesMut, field: u8, value: u64) {
+fn number(out: &mut Out, field: u8, value: u64) {
     if value > 0 {
-        out.put_u8(field << 3);
-        varint(out, value);
+        out.push(field << 3);
+        let (bytes, length) = varint(value);
+        out.extend_from_slice(&bytes[..length]);
     }
 }
 
-fn number_length(value: u64) -> usize {
-    if value == 0 { 0 } else { 1 + varint_length(value) }
+/// Writes a field of bytes. Its length stands in front of it, and is written when it is known: nearly always in one byte.
+fn nested(out: &mut Out, field: u8, write: impl FnOnce(&mut Out)) {
+    out.extend_from_slice(&[field << 3 | 2, 0]);
+    let begin = out.len();
+    write(out);
+    let (bytes, length) = varint((out.len() - begin) as u64);
+    out[begin - 1] = bytes[0];
+    if length > 1 {
+        out.insert_from_slice(begin, &bytes[1..length]);
+    }
 }
 
-/// Writes the tag and length of a field that has `length` bytes.
-fn nested(out: &mut BytesMut, field: u8, length: usize) {
-    out.put_u8(field << 3 | 2);
-    varint(out, length as u64);
-}
-
-fn nested_length(length: usize) -> usize {
-    1 + varint_length(length as u64) + length
-}
-
+/// A number in groups of seven bits, the lowest first, and how many bytes that is.
 #[allow(clippy::cast_possible_truncation)] // Seven bits at a time.
-fn varint(out: &mut BytesMut, mut value: u64) {
-    while value >= 0x80 {
-        out.put_u8(value as u8 | 0x80);
+fn varint(mut value: u64) -> ([u8; 10], usize) {
+    let (mut bytes, mut length) = ([0; 10], 0);
+    loop {
+        bytes[length] = value as u8 & 0x7f;
         value >>= 7;
+        length += 1;
+        if value == 0 {
+            return (bytes, length);
+        }
+        bytes[length - 1] |= 0x80;
     }
-    out.put_u8(value as u8);
-}
-
-fn varint_length(value: u64) -> usize {
-    (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ pub(super) struct Node {
     parent: NodeId,
     composite: Box<str>,
     key_length: usize,
+    is_wildcard: bool,
     /// Length in bytes of the longest composite below; 0 if there is nothing below.
     longest_below: usize,
     wildcards: Option<Box<Wildcards>>,
@@ -165,12 +166,13 @@ impl Tree {
 
 impl Node {
     fn new(parent: NodeId, key: &str, value: Option<&str>) -> Node {
-        let composite = match value {
+        let composite: Box<str> = match value {
             Some(value) => format!("{key}_{value}").into(),
             None => key.into(),
         };
         Node {
             parent,
+            is_wildcard: composite.contains('*'),
             composite,
             key_length: key.len(),
             longest_below: 0,
@@ -194,7 +196,7 @@ impl Node {
     }
 
     pub(super) fn is_wildcard(&self) -> bool {
-        self.composite.contains('*')
+        self.is_wildcard
     }
 
     /// Whether it has one counter for all values.

@@ -11,21 +11,21 @@ pub(crate) struct Allocations {
 }
 
 /// [`Limiter::decide`](tidegate::limiter::Limiter::decide) with counters in memory.
-pub(crate) const DECISION_IN_MEMORY: Allocations = Allocations { one: 0.0, four: 3.0 };
+pub(crate) const DECISION_IN_MEMORY: Allocations = Allocations { one: 0.0, four: 0.0 };
 
 /// The same over Redis, where each decision is a script call of its own because none comes meanwhile: the whole way
 /// to the socket and back.
-pub(crate) const DECISION_IN_REDIS: Allocations = Allocations { one: 3.0, four: 5.0 };
+pub(crate) const DECISION_IN_REDIS: Allocations = Allocations { one: 3.0, four: 3.0 };
 
 /// A call through the gRPC port, from bytes to bytes, with counters in memory.
-pub(crate) const CALL_IN_MEMORY: Allocations = Allocations { one: 9.0, four: 12.0 };
+pub(crate) const CALL_IN_MEMORY: Allocations = Allocations { one: 8.0, four: 8.0 };
 
 /// The same over Redis, one call after the other.
-pub(crate) const CALL_IN_REDIS: Allocations = Allocations { one: 12.0, four: 14.0 };
+pub(crate) const CALL_IN_REDIS: Allocations = Allocations { one: 11.0, four: 11.0 };
 
 /// The same with [`CALLS_AT_ONCE`] calls under way, which share script calls: how many share one is chance, so there is
 /// some room here.
-pub(crate) const CALL_IN_REDIS_AMONG_MANY: Allocations = Allocations { one: 10.0, four: 12.0 };
+pub(crate) const CALL_IN_REDIS_AMONG_MANY: Allocations = Allocations { one: 9.0, four: 9.0 };
 
 /// Calls under way at once where a measure is about many.
 pub(crate) const CALLS_AT_ONCE: usize = 64;

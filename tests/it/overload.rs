@@ -3,3 +3,4 @@
 
 mod attacks;
 mod crowd;
+mod tenfold;

@@ -4,10 +4,10 @@
 # one profile only (dev): lint and documentation share the check artefacts, tests use the program as cargo builds it.
 
 .DEFAULT_GOAL := help
-.PHONY: help test check tools bench image clean-tools
+.PHONY: help test check tools bench optimized bench-optimized image clean-tools
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: tools check ## everything: install what tests need, lint, document, test
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
@@ -23,6 +23,13 @@ tools: ## install the servers that the tests run against, where they are missing
 bench: ## compare with a bare gRPC server in the same run (ten minutes), and write docs/benchmarks.md
 	cargo build --release --locked --bins
 	target/release/tidegate-bench compare --output docs/benchmarks.md $(BENCH_FLAGS)
+
+optimized: ## build target/optimized/tidegate, laid out by a profile of itself under load (ten minutes; needs rustup)
+	scripts/build-optimized
+
+bench-optimized: optimized ## compare that build too, and write docs/benchmarks-optimized.md
+	cargo build --release --locked --bins
+	target/release/tidegate-bench compare --server target/optimized/tidegate --output docs/benchmarks-optimized.md $(BENCH_FLAGS)
 
 image: ## build the container image, tagged tidegate
 	docker build --tag tidegate --file docker/Dockerfile .

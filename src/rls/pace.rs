@@ -20,7 +20,7 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that are read at a stretch: some hundred ordinary calls, a millisecond's work.
-pub const QUANTUM_BYTES: usize = 16 * 1024;
+pub const QUANTUM_BYTES: usize = 4 * 1024;
 
 /// Bytes read in the present turn of a connection; `PAUSED` once it has had enough.
 #[derive(Debug, Default)]

@@ -79,7 +79,7 @@ impl Workers {
         F: Fn(&TaskTracker) -> Router<S> + Clone + Send + 'static,
     {
         let start_one = |index: usize| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(31).build()?;
             let (sockets, incoming) = mpsc::channel(SOCKETS_WAITING_MAX);
             let connections = Arc::new(AtomicUsize::new(0));
             let work = {

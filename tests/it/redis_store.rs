@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::support::redis::Redis;
-use crate::support::store::{BATCH, connector, reached, redis_store};
+use crate::support::store::{BATCH, connector, connector_with, reached, redis_store};
 use crate::support::{PATIENCE, eventually};
 
 fn charges(name: &str) -> Charges {
@@ -129,6 +129,31 @@ async fn a_connection_that_died_while_idle_is_made_anew_before_it_is_needed() {
     let what = "the store has connected again by itself";
     eventually(what, PATIENCE, async || (field("connected_clients").await >= 2).then_some(())).await;
     assert_eq!(used(&store, "idle").await, 2, "the next decision is not the one that finds out");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_kept_as_long_as_it_answers() {
+    let Some(redis) = Redis::start().await else { return };
+    // Two signs of life are a second apart: one that isn't heard would be too late for the third.
+    let store = RedisStore::start(connector_with(redis.port(), Duration::from_millis(500)), BATCH, &TaskTracker::new());
+    reached(&store).await;
+    used(&store, "kept").await;
+    let own = async || {
+        let clients = redis.ask_all("CLIENT LIST TYPE normal").await;
+        let named = |line: &&str| line.contains("cmd=ping") || line.contains("cmd=evalsha");
+        clients.lines().find(named).and_then(|line| Some(line.split_once("id=")?.1.split(' ').next()?.to_owned()))
+    };
+    let before = own().await.expect("the store has a connection");
+    let pings = async || {
+        let text = redis.ask_all("INFO commandstats").await;
+        let count =
+            text.lines().find_map(|line| line.strip_prefix("cmdstat_ping:calls=")?.split(',').next()?.parse().ok());
+        count.unwrap_or(0_u64)
+    };
+    let first = pings().await;
+    eventually("three signs of life were asked for", PATIENCE, async || (pings().await >= first + 3).then_some(()))
+        .await;
+    assert_eq!(own().await, Some(before), "it is the same connection");
 }
 
 #[tokio::test]

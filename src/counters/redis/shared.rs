@@ -52,7 +52,7 @@ impl Shared {
     pub(super) fn push(&self, charges: &Charges, deadline: Instant) -> Result<Answer, StoreError> {
         let now = Instant::now();
         let mut state = self.lock();
-        let freed = state.read(now);
+        let freed = state.is_busy() && state.read(now);
         let pushed = state.queue.push(charges, deadline, now);
         state.send(Leaving::Full, now);
         let wakes = freed || state.is_broken() || pushed.as_ref().is_ok_and(|(_, wakes)| *wakes);
@@ -72,7 +72,7 @@ impl Shared {
     /// Whether the batcher has nothing more to do.
     pub(super) fn is_over(&self) -> bool {
         let state = self.lock();
-        state.closed && state.queue.under_way() == 0
+        state.closed && !state.is_busy()
     }
 
     /// Waits until somebody has something for the batcher to look at.
@@ -143,7 +143,7 @@ impl Shared {
 
     /// Whether calls are under way.
     pub(super) fn is_busy(&self) -> bool {
-        self.lock().queue.under_way() > 0
+        self.lock().is_busy()
     }
 
     /// Whether a call on the present connection has succeeded.
@@ -179,13 +179,15 @@ impl Shared {
 // === impl State ===
 
 impl State {
+    /// Whether calls are under way.
+    fn is_busy(&self) -> bool {
+        self.queue.under_way() > 0
+    }
+
     /// Hands out the replies that are there; says whether that made room for calls that wait.
     fn read(&mut self, now: Instant) -> bool {
         let State { queue, line: Some(line), .. } = self else { return false };
         let before = line.calls();
-        if before == 0 {
-            return false;
-        }
         line.read(now, |Ended { call, took }| queue.ended(call, took, now));
         line.calls() < before && queue.has_waiting()
     }

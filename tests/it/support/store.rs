@@ -19,6 +19,11 @@ pub(crate) fn connector(redis: &Redis) -> Connector {
 
 /// A connector to a port of this machine.
 pub(crate) fn connector_to(port: u16) -> Connector {
+    connector_with(port, Duration::from_secs(5))
+}
+
+/// A connector to a port of this machine that waits so long for an answer.
+pub(crate) fn connector_with(port: u16, response: Duration) -> Connector {
     let server = Server {
         address: Address::Tcp("127.0.0.1".to_owned(), port),
         database: 0,
@@ -26,7 +31,7 @@ pub(crate) fn connector_to(port: u16) -> Connector {
         password: None,
         password_file: None,
     };
-    Connector::new(server, Timeouts { connect: Duration::from_secs(5), response: Duration::from_secs(5) })
+    Connector::new(server, Timeouts { connect: Duration::from_secs(5), response })
 }
 
 /// A store over `redis` that has reached it.

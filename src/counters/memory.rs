@@ -1,9 +1,10 @@
 //! Counters in this process: the store of a single replica, and what rules fall back to while Redis is away.
 //!
 //! Keys are spread over shards, each a hash table behind its own lock. A decision locks the shards of all its counters
-//! in ascending order, so that it is atomic and two decisions never wait for each other in a circle; then it decides
-//! with [`window::decide`](crate::window::decide()) and puts back what changed. Nothing waits for anything else while it
-//! holds a lock.
+//! in ascending order, so that it is atomic and two decisions never wait for each other in a circle. Nearly all decisions
+//! are then made where the counters lie (`window::in_place`); the others take them out, decide with
+//! [`window::decide`](crate::window::decide()) and put back what changed. Nothing waits for anything else while it holds
+//! a lock.
 //!
 //! **Small.** A counter is one allocation that holds key and packed state (`shard.rs`), about 100 bytes with its
 //! share of the table when it was hit once. The seed of the hash is drawn at start, so callers can't choose values

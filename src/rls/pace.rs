@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that are read at a stretch: some hundred ordinary calls, a millisecond's work.
+/// Bytes after which a reader pauses: with the read that passes them, a hundred ordinary calls at most.
 pub const QUANTUM_BYTES: usize = 4 * 1024;
 
 /// Bytes read in the present turn of a connection; `PAUSED` once it has had enough.

@@ -134,7 +134,7 @@ async fn a_connection_that_died_while_idle_is_made_anew_before_it_is_needed() {
 #[tokio::test]
 async fn an_idle_connection_is_kept_as_long_as_it_answers() {
     let Some(redis) = Redis::start().await else { return };
-    // Two signs of life are a second apart: one that isn't heard would be too late for the third.
+    // Signs of life are a second apart: one that isn't heard ends the connection before the next.
     let store = RedisStore::start(connector_with(redis.port(), Duration::from_millis(500)), BATCH, &TaskTracker::new());
     reached(&store).await;
     used(&store, "kept").await;

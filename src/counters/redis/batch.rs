@@ -69,29 +69,23 @@ impl Batcher {
         idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shared = Arc::clone(&self.shared);
         while !shared.is_over() {
-            let mut sends = true;
             tokio::select! {
+                // In the order of their haste; none can keep those behind it waiting, as all are followed by sending.
                 biased;
                 broken = shared.broken() => self.broke(&broken),
                 connected = self.link.connected() => self.connected(connected),
+                () = alarm.as_mut() => {
+                    shared.expire(Instant::now());
+                    alarm.as_mut().reset(shared.next_expiry().unwrap_or_else(|| Instant::now() + FAR));
+                }
+                _ = idle.tick() => shared.ask_for_life(Instant::now()),
                 () = shared.signal() => {
                     if shared.is_busy() {
                         tokio::task::yield_now().await;
                     }
                 }
-                () = alarm.as_mut() => {
-                    sends = false;
-                    shared.expire(Instant::now());
-                    alarm.as_mut().reset(shared.next_expiry().unwrap_or_else(|| Instant::now() + FAR));
-                }
-                _ = idle.tick() => {
-                    sends = false;
-                    shared.ask_for_life(Instant::now());
-                }
             }
-            if sends {
-                shared.send(Instant::now());
-            }
+            shared.send(Instant::now());
             if self.setbacks > 0 && shared.has_succeeded() {
                 self.setbacks = 0;
                 self.connector.tell_up();

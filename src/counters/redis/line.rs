@@ -41,8 +41,10 @@ pub(super) struct Line {
     calls: usize,
     /// Time in which Redis must answer.
     patience: Duration,
-    /// Something was asked since [`Line::was_idle`] was called last.
+    /// A call was made since [`Line::was_idle`] was called last.
     used: bool,
+    /// When something was read last.
+    heard: Option<Instant>,
     /// A call was answered.
     succeeded: bool,
     broken: Option<Broken>,
@@ -100,6 +102,7 @@ impl Line {
             calls: 0,
             patience,
             used: true,
+            heard: None,
             succeeded: false,
             broken: None,
         }
@@ -126,6 +129,7 @@ impl Line {
     pub(super) fn ask(&mut self, call: Call, now: Instant) {
         write_call(&call.batch, &mut self.outgoing);
         self.calls += 1;
+        self.used = true;
         self.push(Some(call), false, now);
     }
 
@@ -135,7 +139,7 @@ impl Line {
         self.push(None, false, now);
     }
 
-    /// Whether nothing was asked since the last time, and nothing is under way.
+    /// Whether no call was made since the last time, and nothing is under way.
     pub(super) fn was_idle(&mut self) -> bool {
         !std::mem::take(&mut self.used) && self.asked.is_empty()
     }
@@ -145,14 +149,16 @@ impl Line {
         while self.broken.is_none() && self.gone < self.outgoing.len() {
             let mut cx = Context::from_waker(&self.waker);
             match Pin::new(&mut self.socket).poll_write(&mut cx, &self.outgoing[self.gone..]) {
-                Poll::Pending => return,
+                Poll::Pending => break,
                 Poll::Ready(Ok(0)) => self.broken = Some(Broken::Closed),
                 Poll::Ready(Ok(written)) => self.gone += written,
                 Poll::Ready(Err(error)) => self.broken = Some(Broken::of(&error)),
             }
         }
-        if self.gone == self.outgoing.len() {
-            self.outgoing.clear();
+        // What is gone is forgotten, also when the socket never takes the last of it: then there is always more, and
+        // twice what is under way is all that stays. Moving less than half each time keeps it cheap.
+        if self.gone > self.outgoing.len() / 2 {
+            self.outgoing.drain(..self.gone);
             self.gone = 0;
         }
     }
@@ -168,6 +174,7 @@ impl Line {
                 Poll::Ready(Ok(())) if room.filled().is_empty() => self.broken = Some(Broken::Closed),
                 Poll::Ready(Ok(())) => {
                     self.filled += room.filled().len();
+                    self.heard = Some(now);
                     self.understand(now, &mut ended);
                 }
             }
@@ -201,11 +208,11 @@ impl Line {
     }
 
     fn silent_at(&self) -> Option<Instant> {
-        self.asked.front().map(|asked| asked.since + self.patience)
+        let asked = self.asked.front()?;
+        Some(self.heard.map_or(asked.since, |heard| heard.max(asked.since)) + self.patience)
     }
 
     fn push(&mut self, call: Option<Call>, again: bool, since: Instant) {
-        self.used = true;
         self.asked.push_back(Asked { call, again, since });
     }
 
@@ -255,7 +262,8 @@ impl Line {
                 call.answer(answers);
             }
             Reply::Status(text) => {
-                let reason = format!("it answered `{}` to a batch", String::from_utf8_lossy(text));
+                let shown = String::from_utf8_lossy(&text[..text.len().min(64)]);
+                let reason = format!("it answered `{shown}` to a batch");
                 call.fail(&StoreError::Refused { reason });
             }
             Reply::Error(text) => {
@@ -293,5 +301,67 @@ fn replica(error: &str) -> bool {
 impl Broken {
     fn of(error: &io::Error) -> Broken {
         Broken::Socket(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    #[tokio::test]
+    async fn what_the_socket_has_taken_is_forgotten_although_there_is_always_more() {
+        let (near, mut far) = duplex(64);
+        let mut line = Line::new(Box::new(near), Waker::noop().clone(), PATIENCE);
+        let mut taken = [0; 14];
+        for _ in 0..10 {
+            line.ask_for_life(Instant::now());
+        }
+        for _ in 0..1_000 {
+            line.ask_for_life(Instant::now());
+            line.flush();
+            far.read_exact(&mut taken).await.unwrap();
+            assert_eq!(&taken, b"*1\r\n$4\r\nPING\r\n");
+            assert!(line.outgoing.len() <= 2 * 11 * taken.len(), "{} bytes are kept", line.outgoing.len());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_counts_from_the_last_word() {
+        let (near, mut far) = duplex(1_024);
+        let mut line = Line::new(Box::new(near), Waker::noop().clone(), PATIENCE);
+        for _ in 0..3 {
+            line.ask_for_life(Instant::now());
+        }
+        for _ in 0..3 {
+            tokio::time::advance(PATIENCE - Duration::from_millis(1)).await;
+            line.expire(Instant::now());
+            assert_eq!(line.broken(), None, "each word is in time");
+            far.write_all(b"+PONG\r\n").await.unwrap();
+            line.read(Instant::now(), |_| ());
+        }
+        assert_eq!(line.next_expiry(), None, "nothing is waited for any more");
+        line.ask_for_life(Instant::now());
+        tokio::time::advance(PATIENCE).await;
+        line.expire(Instant::now());
+        assert_eq!(line.broken(), Some(&Broken::Silent { after: PATIENCE }));
+    }
+
+    #[tokio::test]
+    async fn what_was_not_asked_for_ends_the_connection() {
+        let (near, mut far) = duplex(1_024);
+        let mut line = Line::new(Box::new(near), Waker::noop().clone(), PATIENCE);
+        far.write_all(b"+PONG\r\n").await.unwrap();
+        line.read(Instant::now(), |_| ());
+        assert!(matches!(line.broken(), Some(Broken::Odd(_))), "{:?}", line.broken());
+        drop(far);
+        let (near, far) = duplex(1_024);
+        let mut line = Line::new(Box::new(near), Waker::noop().clone(), PATIENCE);
+        drop(far);
+        line.read(Instant::now(), |_| ());
+        assert_eq!(line.broken(), Some(&Broken::Closed));
     }
 }

@@ -15,12 +15,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use deadpool_redis::{Manager, Pool, PoolConfig, PoolError};
+use futures_util::future::select_ok;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
 use super::line::{Broken, Socket};
@@ -188,7 +189,13 @@ impl Connector {
     async fn socket(&self) -> io::Result<Box<dyn Socket>> {
         match &self.server.address {
             Address::Tcp(host, port) => {
-                let socket = TcpStream::connect((host.as_str(), *port)).await?;
+                // All addresses of a name at once: one that is a black hole would use up the time of the others.
+                let attempts: Vec<_> =
+                    lookup_host((host.as_str(), *port)).await?.map(TcpStream::connect).map(Box::pin).collect();
+                if attempts.is_empty() {
+                    return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+                }
+                let (socket, _) = select_ok(attempts).await?;
                 // Calls are single small writes; waiting to join them would cost the callers' deadlines.
                 socket.set_nodelay(true)?;
                 Ok(Box::new(socket))

@@ -71,8 +71,7 @@ impl Shared {
 
     /// Whether the batcher has nothing more to do.
     pub(super) fn is_over(&self) -> bool {
-        let state = self.lock();
-        state.closed && !state.is_busy()
+        self.lock().is_over()
     }
 
     /// Waits until somebody has something for the batcher to look at.
@@ -99,6 +98,9 @@ impl Shared {
                 return Poll::Ready(broken.clone());
             }
         }
+        if state.is_over() {
+            self.signal.notify_one();
+        }
         Poll::Pending
     }
 
@@ -121,7 +123,9 @@ impl Shared {
     pub(super) fn expire(&self, now: Instant) {
         let mut state = self.lock();
         // A reply that is there counts, however late its turn.
-        state.read(now);
+        if state.read(now) {
+            state.send(Leaving::Any, now);
+        }
         state.queue.expire(now);
         if let Some(line) = &mut state.line {
             line.expire(now);
@@ -179,6 +183,11 @@ impl Shared {
 // === impl State ===
 
 impl State {
+    /// Whether nobody can ask any more, and all have their answer.
+    fn is_over(&self) -> bool {
+        self.closed && !self.is_busy()
+    }
+
     /// Whether calls are under way.
     fn is_busy(&self) -> bool {
         self.queue.under_way() > 0

@@ -25,7 +25,7 @@ pub(crate) const CALL_IN_REDIS: Allocations = Allocations { one: 11.0, four: 11.
 
 /// The same with [`CALLS_AT_ONCE`] calls under way, which share script calls: how many share one is chance, so there is
 /// some room here.
-pub(crate) const CALL_IN_REDIS_AMONG_MANY: Allocations = Allocations { one: 9.0, four: 9.0 };
+pub(crate) const CALL_IN_REDIS_AMONG_MANY: Allocations = Allocations { one: 10.0, four: 11.0 };
 
 /// Calls under way at once where a measure is about many.
 pub(crate) const CALLS_AT_ONCE: usize = 64;

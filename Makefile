@@ -4,7 +4,7 @@
 # one profile only (dev): lint and documentation share the check artefacts, tests use the program as cargo builds it.
 
 .DEFAULT_GOAL := help
-.PHONY: help test check tools bench optimized bench-optimized image clean-tools
+.PHONY: help test check tools bench optimized bench-optimized demo image clean-tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,8 +31,13 @@ bench-optimized: optimized ## compare that build too, and write docs/benchmarks-
 	cargo build --release --locked --bins
 	target/release/tidegate-bench compare --server target/optimized/tidegate --output docs/benchmarks-optimized.md $(BENCH_FLAGS)
 
-image: ## build the container image, tagged tidegate
+demo: ## watch a shop collapse and then survive (two minutes), and write target/demo.html
+	cargo build --locked --bins
+	target/debug/tidegate-demo --output target/demo.html $(DEMO_FLAGS)
+
+image: ## build the container images, tagged tidegate and tidegate-shop
 	docker build --tag tidegate --file docker/Dockerfile .
+	docker build --tag tidegate-shop --target shop --file docker/Dockerfile .
 
 clean-tools: ## remove what `make tools` put into .tools
 	rm -rf .tools

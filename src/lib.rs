@@ -31,3 +31,6 @@ pub mod cli;
 pub mod open_files;
 // Tools: programs of their own, which the service doesn't need.
 pub mod bench;
+pub mod demo;
+pub mod proxy;
+pub mod shop;

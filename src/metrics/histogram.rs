@@ -41,13 +41,13 @@ pub struct Histogram {
 
 /// A reading of a [`Histogram`].
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Reading {
+pub struct Reading {
     /// All durations together, in seconds.
-    pub(super) sum: f64,
+    pub sum: f64,
     /// How many there were.
-    pub(super) count: u64,
+    pub count: u64,
     /// Upper edge in seconds and observations of that bucket alone.
-    pub(super) buckets: [(f64, u64); BUCKETS],
+    pub buckets: [(f64, u64); BUCKETS],
 }
 
 // === impl Histogram ===
@@ -63,7 +63,9 @@ impl Histogram {
         self.sum_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
-    pub(super) fn read(&self) -> Reading {
+    /// What there is by now.
+    #[must_use]
+    pub fn read(&self) -> Reading {
         let buckets = std::array::from_fn(|index| {
             let edge = EDGES_NANOS.get(index).map_or(f64::INFINITY, |nanos| *nanos as f64 / 1e9);
             (edge, self.buckets[index].load(Ordering::Relaxed))

@@ -25,7 +25,7 @@ mod limit;
 mod load;
 mod metric;
 mod names;
-mod scalar;
+pub(crate) mod scalar;
 mod set;
 mod source;
 mod subset;
@@ -33,7 +33,7 @@ mod tree;
 mod value;
 mod wildcard;
 mod words;
-mod yaml;
+pub(crate) mod yaml;
 
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ use super::error::Place;
 use super::scalar::{self, Kind};
 
 /// Longest file, in bytes: about 150,000 rules.
-pub(super) const BYTES_MAX: usize = 16 << 20;
+pub(crate) const BYTES_MAX: usize = 16 << 20;
 
 /// Deepest nesting of maps and lists: 48 levels of descriptors, more than a request may have entries.
 pub(super) const DEPTH_MAX: usize = 100;
@@ -29,13 +29,13 @@ pub(super) const NODES_MAX: usize = 2_000_000;
 
 /// A value and where it begins.
 #[derive(Clone, Debug)]
-pub(super) struct Node<'t> {
-    pub(super) place: Place,
-    pub(super) value: Value<'t>,
+pub(crate) struct Node<'t> {
+    pub(crate) place: Place,
+    pub(crate) value: Value<'t>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Value<'t> {
+pub(crate) enum Value<'t> {
     /// The text as written (after unquoting), and what it is.
     Scalar(Cow<'t, str>, Kind),
     List(Vec<Node<'t>>),
@@ -44,31 +44,31 @@ pub(super) enum Value<'t> {
 
 /// A key and its value, in the order of the file; a key may come again.
 #[derive(Clone, Debug)]
-pub(super) struct Pair<'t> {
-    pub(super) key: Node<'t>,
-    pub(super) value: Node<'t>,
+pub(crate) struct Pair<'t> {
+    pub(crate) key: Node<'t>,
+    pub(crate) value: Node<'t>,
     /// Whether it came by way of `<<`.
-    pub(super) merged: bool,
+    pub(crate) merged: bool,
 }
 
 /// The first document of a text.
 #[derive(Debug)]
-pub(super) struct Document<'t> {
+pub(crate) struct Document<'t> {
     /// `None` if there is none.
-    pub(super) root: Option<Node<'t>>,
+    pub(crate) root: Option<Node<'t>>,
     /// Where a second document begins.
-    pub(super) second: Option<Place>,
+    pub(crate) second: Option<Place>,
 }
 
 /// Why a text is no document.
 #[derive(Debug)]
-pub(super) struct YamlError {
-    pub(super) place: Place,
-    pub(super) text: String,
+pub(crate) struct YamlError {
+    pub(crate) place: Place,
+    pub(crate) text: String,
 }
 
 /// Reads the first document of `text`.
-pub(super) fn parse(text: &str) -> Result<Document<'_>, YamlError> {
+pub(crate) fn parse(text: &str) -> Result<Document<'_>, YamlError> {
     if text.len() > BYTES_MAX {
         let text = format!("the file has {} bytes, at most {BYTES_MAX} are read; split it over several", text.len());
         return Err(YamlError { place: Place::default(), text });
@@ -274,7 +274,7 @@ fn expand_merges(pairs: Vec<Pair<'_>>) -> Result<Vec<Pair<'_>>, YamlError> {
 
 impl Node<'_> {
     /// The value in few words, for a sentence.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match &self.value {
             Value::Scalar(_, Kind::Null) => "nothing".to_owned(),
             Value::Scalar(text, Kind::Bool(_)) => format!("the boolean {text}"),

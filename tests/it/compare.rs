@@ -80,7 +80,7 @@ async fn a_run_measures_every_case_and_writes_its_files() {
 fn left_behind(folder: &Path) -> Vec<String> {
     let names =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
-    names.filter(|name| name.starts_with("tidegate-bench-")).collect()
+    names.filter(|name| name.starts_with("tidegate-")).collect()
 }
 
 /// The ids of all processes whose command line names something in that folder, but for the run's own.

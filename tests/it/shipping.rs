@@ -1,15 +1,21 @@
 //! What is shipped beside the program works: the demo in `docker/`, as far as it can be tried without containers.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use tidegate::demo::configuration::{self, Addresses};
+use tidegate::demo::stage::Stage;
+use tidegate::shop::inventory::{Inventory, LivePlant};
+use tidegate::shop::plant::PlantSettings;
 
 use crate::support::envoy::{self, Envoy};
-use crate::support::program;
+use crate::support::prometheus::Prometheus;
+use crate::support::shop::Door;
 use crate::support::tidegate::{Launch, Rules};
-use crate::support::upstream::Upstream;
+use crate::support::{PATIENCE, eventually, program};
 
 fn docker(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docker").join(file)
@@ -19,39 +25,158 @@ fn read(file: &str) -> String {
     std::fs::read_to_string(docker(file)).unwrap()
 }
 
+fn yaml(file: &str) -> Value {
+    serde_yaml::from_str(&read(file)).unwrap()
+}
+
+/// A bootstrap with these addresses in the place of its own.
+fn at(file: &str, text: &str, addresses: &Addresses) -> Value {
+    configuration::with_addresses(file, configuration::parse(file, text).unwrap(), addresses).unwrap()
+}
+
+/// Everything on ports of the system's choice, the services where they are said to be.
+fn addresses(services: [(&'static str, SocketAddr); 4]) -> Addresses {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let clusters = services.map(|(name, address)| (name, vec![address])).into();
+    Addresses { listeners: vec![any; 4], admin: any, clusters }
+}
+
+#[test]
+fn the_envoy_in_containers_is_that_of_the_demo_but_for_addresses() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let demo = std::fs::read_to_string(root.join("config/envoy/global_limit.yaml")).unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let addresses =
+        addresses(["user_service", "inventory_service", "order_service", "tidegate"].map(|name| (name, any)));
+    assert_eq!(at("envoy.yaml", &read("envoy.yaml"), &addresses), at("global_limit.yaml", &demo, &addresses));
+}
+
+/// Every query of the dashboard, sent to a Prometheus that watches the shop, an Envoy and a Tidegate as
+/// `prometheus.yml` says, finds something.
 #[tokio::test]
-async fn the_demo_limits_as_its_files_say() {
-    let upstream = Upstream::start().await;
-    let tidegate = Launch::with(Rules::new(&[("demo.yaml", &read("rules/demo.yaml"))])).start().await;
-    // The file as it is, but for the addresses: here every port is one that the system chose.
-    let mut bootstrap: Value = serde_yaml::from_str(&read("envoy.yaml")).unwrap();
-    let loopback = |port: u16| json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
-    bootstrap["admin"]["address"] = loopback(0);
-    for listener in bootstrap["static_resources"]["listeners"].as_array_mut().unwrap() {
-        listener["address"] = loopback(0);
-    }
-    for (cluster, port) in [("tidegate", tidegate.grpc_address().port()), ("service", upstream.address().port())] {
-        let clusters = bootstrap["static_resources"]["clusters"].as_array_mut().unwrap();
-        let found = clusters.iter_mut().find(|found| found["name"] == cluster).expect("the file has this cluster");
-        found["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] = loopback(port);
-    }
-    for listener in bootstrap["static_resources"]["listeners"].as_array_mut().unwrap() {
-        let filters = &mut listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"];
-        for filter in
-            filters.as_array_mut().unwrap().iter_mut().filter(|filter| filter["typed_config"]["domain"] == "demo")
-        {
-            // As in every test here: slow must not look like allowed.
-            filter["typed_config"]["timeout"] = json!("10s");
-            filter["typed_config"]["failure_mode_deny"] = json!(true);
-        }
-    }
+async fn every_query_of_the_dashboard_finds_what_it_asks_for() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rules = std::fs::read_to_string(root.join("config/rules/app_edge.yaml")).unwrap();
+    let tidegate = Launch::with(Rules::new(&[("app_edge.yaml", &rules)])).start().await;
+    let (user, inventory, order) = (Door::open().await, Door::open().await, Door::open().await);
+    let at_these = addresses([
+        ("user_service", user.address()),
+        ("inventory_service", inventory.address()),
+        ("order_service", order.address()),
+        ("tidegate", tidegate.grpc_address()),
+    ]);
+    let bootstrap = at("envoy.yaml", &read("envoy.yaml"), &at_these);
     let Some(envoy) = Envoy::start_with(&bootstrap).await else { return };
-    for request in 1..=10 {
-        let answer = envoy.http("main").get("/").await;
-        assert_eq!(answer.status, StatusCode::OK, "request {request}");
-        assert_eq!(answer.header("x-ratelimit-limit"), "10, 10;w=60");
+    let listener = bootstrap["static_resources"]["listeners"][0]["name"].as_str().expect("it has a name");
+    let proxy = envoy.http(listener);
+    let plant = LivePlant::new(PlantSettings::default(), 1);
+    let services = [
+        ("user", user.user()),
+        ("inventory", inventory.inventory(&Inventory::Capacity(plant))),
+        ("order", order.order(proxy.address(), proxy.address())),
+    ];
+
+    let mut configuration = yaml("prometheus.yml");
+    configuration["global"]["scrape_interval"] = json!("250ms");
+    for job in configuration["scrape_configs"].as_array_mut().unwrap() {
+        let name = job["job_name"].as_str().unwrap();
+        let service = services.iter().find(|(service, _)| *service == name).map(|(_, service)| service.address);
+        let address = service.unwrap_or_else(|| match name {
+            "tidegate" => tidegate.http_address(),
+            "envoy" => envoy.admin_address(),
+            _ => panic!("{name} is no job of this test"),
+        });
+        job.as_object_mut().unwrap().remove("dns_sd_configs");
+        job["static_configs"] = json!([{ "targets": [address.to_string()] }]);
     }
-    assert_eq!(envoy.http("main").get("/").await.status, StatusCode::TOO_MANY_REQUESTS, "request 11");
+    let Some(prometheus) = Prometheus::start(&configuration.to_string()).await else { return };
+
+    let queries = queries(&yaml("grafana/dashboards/tidegate.json"));
+    assert!(queries.len() >= 10, "{queries:?}");
+    for query in queries {
+        let query = query.replace("$__rate_interval", "10s");
+        eventually(&format!("{query} finds something"), PATIENCE, async || {
+            proxy.get("/orders/create/1/2").await;
+            // More at once than the limit allows: Envoy has no series for what never happened.
+            futures_util::future::join_all((0..40).map(|_| proxy.get("/inventory/1"))).await;
+            (!prometheus.query(&query).await.is_empty()).then_some(())
+        })
+        .await;
+    }
+}
+
+fn queries(dashboard: &Value) -> Vec<String> {
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What Grafana is given fits together: the folder that it looks into, and the source of data that panels name.
+#[test]
+fn the_dashboard_asks_the_source_that_is_provisioned() {
+    let source = yaml("grafana/provisioning/datasources/prometheus.yaml");
+    let uid = source["datasources"][0]["uid"].clone();
+    assert_eq!(source["datasources"][0]["url"], "http://prometheus:9090");
+    let dashboard = yaml("grafana/dashboards/tidegate.json");
+    for panel in dashboard["panels"].as_array().unwrap() {
+        assert_eq!(panel["datasource"]["uid"], uid, "{}", panel["title"]);
+        assert!(panel["targets"].as_array().unwrap().iter().all(|target| target["datasource"]["uid"] == uid));
+    }
+    let provider = yaml("grafana/provisioning/dashboards/tidegate.yaml");
+    let folder = provider["providers"][0]["options"]["path"].as_str().unwrap().to_owned();
+    let mounts = yaml("compose.yaml")["services"]["grafana"]["volumes"].to_string();
+    assert!(mounts.contains(&format!("./grafana/dashboards:{folder}:ro")), "{mounts}");
+}
+
+/// Every service of the compose file, with what `<<` puts into it.
+fn services() -> serde_json::Map<String, Value> {
+    let mut compose: serde_yaml::Value = serde_yaml::from_str(&read("compose.yaml")).unwrap();
+    // Once for what is merged into that which is merged.
+    compose.apply_merge().unwrap();
+    compose.apply_merge().unwrap();
+    let compose: Value = serde_yaml::from_value(compose).unwrap();
+    compose["services"].as_object().unwrap().clone()
+}
+
+#[test]
+fn containers_write_nowhere_and_have_no_rights() {
+    let services = services();
+    assert_eq!(services["tidegate"]["deploy"]["replicas"], 2);
+    for (name, service) in &services {
+        assert_eq!(service["read_only"], true, "{name}");
+        assert_eq!(service["cap_drop"], json!(["ALL"]), "{name}");
+        let image = service["image"].as_str().unwrap_or_else(|| panic!("{name} has an image"));
+        assert!(image.starts_with("tidegate") || image.contains(':'), "{image} should say its version");
+    }
+    let dockerfile = read("Dockerfile");
+    for stage in dockerfile.split("FROM scratch").skip(1) {
+        assert!(stage.contains("USER 65534:65534"), "{stage}");
+    }
+}
+
+/// The programs in the containers take the command lines that they are given, and every service that one names is there.
+#[test]
+fn what_the_containers_are_told_is_what_their_programs_understand() {
+    let services = services();
+    let mut told = 0;
+    for (name, service) in services.iter().filter(|(_, service)| service["image"] == "tidegate-shop") {
+        let words: Vec<String> = serde_json::from_value(service["command"].clone()).unwrap();
+        let parsed = tidegate::shop::cli::parse(["tidegate-shop".to_owned()].into_iter().chain(words));
+        assert!(parsed.is_ok(), "{name}: {}", parsed.unwrap_err());
+        told += 1;
+    }
+    assert_eq!(told, 4);
+    let jobs = yaml("prometheus.yml");
+    for job in jobs["scrape_configs"].as_array().unwrap() {
+        assert!(services.contains_key(job["job_name"].as_str().unwrap()), "{job}");
+    }
+    let envoy = yaml("envoy.yaml");
+    for cluster in envoy["static_resources"]["clusters"].as_array().unwrap() {
+        let socket =
+            &cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"];
+        assert!(services.contains_key(socket["address"].as_str().unwrap()), "{cluster}");
+        assert_eq!(cluster["type"], "STRICT_DNS", "{cluster}");
+    }
 }
 
 /// What the README shows is tried as it stands there, but for the ports and for the time that a busy machine needs.
@@ -97,9 +222,12 @@ async fn the_readme_s_envoy_gives_the_answer_that_the_readme_shows() {
 #[test]
 fn envoy_takes_the_demo_configuration_as_it_is() {
     let Some(envoy) = envoy::binary() else { return };
-    let file = docker("envoy.yaml");
-    let checked = Command::new(envoy).args(["--mode", "validate", "-c"]).arg(file).output().unwrap();
-    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/envoy");
+    let files: Vec<PathBuf> = Stage::ALL.iter().map(|stage| folder.join(stage.file())).collect();
+    for file in files.into_iter().chain([docker("envoy.yaml")]) {
+        let checked = Command::new(&envoy).args(["--mode", "validate", "-c"]).arg(&file).output().unwrap();
+        assert!(checked.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&checked.stderr));
+    }
 }
 
 #[test]
@@ -112,14 +240,16 @@ fn prometheus_takes_the_demo_configuration_as_it_is() {
 /// A mount whose source is missing is made by Docker, as an empty folder, and nothing complains.
 #[test]
 fn everything_that_the_demo_mounts_is_there() {
-    let compose: Value = serde_yaml::from_str(&read("compose.yaml")).unwrap();
-    let services = compose["services"].as_object().unwrap();
+    let services = services();
     let mounts = services.values().flat_map(|service| service["volumes"].as_array().cloned().unwrap_or_default());
     let mut count = 0;
     for mount in mounts {
         let source = mount.as_str().unwrap().split(':').next().unwrap();
-        assert!(docker(source).exists(), "compose.yaml mounts {source}");
-        count += 1;
+        // Others are volumes.
+        if source.starts_with('.') {
+            assert!(docker(source).exists(), "compose.yaml mounts {source}");
+            count += 1;
+        }
     }
     assert!(count > 0, "the demo mounts its configuration");
 }

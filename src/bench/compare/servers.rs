@@ -14,7 +14,7 @@ use crate::bench::system::cores::{Cores, Place};
 use crate::bench::system::folder::Folder;
 use crate::bench::system::http::Http;
 use crate::bench::system::interrupt::Interrupt;
-use crate::bench::system::process::Process;
+use crate::bench::system::process::{Process, announced};
 use crate::bench::system::redis_server::RedisServer;
 use crate::bench::system::{PATIENCE, SystemError};
 
@@ -99,7 +99,7 @@ impl Programs {
             let mut command = self.tidegate_command(&rules, runtimes, running.redis.as_ref());
             let mut process = Process::start("tidegate", &mut command)?;
             let (grpc, http) =
-                process.wait_for(&self.interrupt, |text| Some((listener("grpc", text)?, listener("http", text)?)))?;
+                process.wait_for(&self.interrupt, |text| Some((announced("grpc", text)?, announced("http", text)?)))?;
             running.processes.push(process);
             running.addresses.push(grpc.to_string());
             running.http.get_or_insert(http);
@@ -158,14 +158,6 @@ pub const SETTINGS: [(&str, &str); 7] = [
     ("TIDEGATE_STORE_DEADLINE", "1s"),
     ("TIDEGATE_STORE_MEMORY_KEYS_MAX", "4000000"),
 ];
-
-/// The address on the line of the start-up text whose first word is `name`, once that line is whole.
-fn listener(name: &str, text: &str) -> Option<SocketAddr> {
-    let whole_lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-    let mut words =
-        whole_lines.map(str::split_whitespace).find_map(|mut words| (words.next()? == name).then_some(words))?;
-    words.next()?.parse().ok()
-}
 
 // === impl Servers ===
 
@@ -271,13 +263,6 @@ fn call(key: &str, numbers: std::ops::Range<usize>, digits: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_read_from_whole_lines_of_the_start_up_text() {
-        let text = "tidegate 0.1.0\n  grpc   127.0.0.1:4711  a, b\n  http   127.0.0.1:47";
-        assert_eq!(listener("grpc", text), Some(([127, 0, 0, 1], 4711).into()));
-        assert_eq!(listener("http", text), None, "the line may go on");
-    }
 
     #[test]
     fn a_call_that_makes_counters_is_one_that_the_service_reads() {

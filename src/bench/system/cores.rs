@@ -6,6 +6,8 @@
 use std::ffi::OsStr;
 use std::process::Command;
 
+use super::program::tethered;
+
 /// The cores of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cores {
@@ -53,7 +55,7 @@ impl Cores {
     /// A command that runs `program` at that place.
     pub fn command(&self, place: Place, program: impl AsRef<OsStr>) -> Command {
         match self {
-            Cores::Free { .. } => Command::new(program),
+            Cores::Free { .. } => tethered(program),
             Cores::Pinned { server, load } => {
                 let list = match place {
                     Place::Server => server.to_string(),
@@ -61,7 +63,7 @@ impl Cores {
                     Place::Both => format!("{server},{load}"),
                 };
                 // It becomes the program, under the same process id.
-                let mut command = Command::new("taskset");
+                let mut command = tethered("taskset");
                 command.arg("-c").arg(list).arg(program);
                 command
             }

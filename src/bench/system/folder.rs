@@ -22,7 +22,7 @@ impl Folder {
     pub fn new() -> Result<Folder, SystemError> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("tidegate-bench-{}-{number}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("tidegate-{}-{number}", std::process::id()));
         fs::create_dir(&path).map_err(SystemError::file(format!("make the folder {}", path.display())))?;
         Ok(Folder { path })
     }

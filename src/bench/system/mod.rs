@@ -1,4 +1,5 @@
-//! What a comparison needs of the machine: processes that end with it, cores to put them on, the CPU time they took.
+//! What a comparison or a demo needs of the machine: processes that end with it, cores to put them on, the CPU time
+//! they took.
 //!
 //! Plain `std` and blocking, because whoever measures waits: a runtime of its own would be one more thing that uses the
 //! cores. Everything that waits asks an [`interrupt::Interrupt`] now and then, so that Ctrl-C unwinds through the same `Drop`s as
@@ -11,6 +12,7 @@ pub mod http;
 pub mod interrupt;
 pub mod machine;
 pub mod process;
+pub mod program;
 pub mod redis_server;
 
 use std::io;

@@ -3,6 +3,7 @@
 //! Its output is read while it runs, so that it never blocks on a full pipe; the last lines are kept for errors.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -31,6 +32,15 @@ struct Output {
 
 /// Most bytes that are kept of an output. No program here says so much; a broken one must not fill the memory.
 const OUTPUT_BYTES_MAX: usize = 4 << 20;
+
+/// The address on the line of a start-up text whose first word is `name`, once that line is whole.
+#[must_use]
+pub fn announced(name: &str, text: &str) -> Option<SocketAddr> {
+    let whole_lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let mut words =
+        whole_lines.map(str::split_whitespace).find_map(|mut words| (words.next()? == name).then_some(words))?;
+    words.find_map(|word| word.parse().ok())
+}
 
 // === impl Process ===
 
@@ -77,6 +87,14 @@ impl Process {
             }
             interrupt.step()?;
         }
+    }
+
+    /// Goes on, unless it has ended.
+    ///
+    /// # Errors
+    /// When it has, with the last lines that it wrote.
+    pub fn check(&mut self) -> Result<(), SystemError> {
+        self.exit_status().map_or(Ok(()), |status| Err(self.ended(status)))
     }
 
     /// Waits for its end, and returns what it wrote to standard output.
@@ -164,6 +182,14 @@ mod tests {
 
     fn shell(script: &str) -> Process {
         Process::start("sh", Command::new("sh").args(["-c", script])).unwrap()
+    }
+
+    #[test]
+    fn addresses_are_read_from_whole_lines_of_the_start_up_text() {
+        let text = "tidegate 0.1.0\n  grpc   127.0.0.1:4711  a, b\nlistening on 127.0.0.1:9\n  http   127.0.0.1:47";
+        assert_eq!(announced("grpc", text), Some(([127, 0, 0, 1], 4711).into()));
+        assert_eq!(announced("listening", text), Some(([127, 0, 0, 1], 9).into()));
+        assert_eq!(announced("http", text), None, "the line may go on");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::cores::{Cores, Place};
 use super::folder::Folder;
 use super::interrupt::Interrupt;
 use super::process::Process;
+use super::program::path_of;
 
 /// A running Redis; killed when dropped.
 #[derive(Debug)]
@@ -90,14 +91,6 @@ fn calls_of(command: &str, statistics: &str) -> u64 {
 /// A port that was free a moment ago. Redis can't be told to choose one itself.
 fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
-/// The full path of a program in `PATH`. `taskset` would say that it can't execute it, not that it is missing.
-fn path_of(program: &str) -> Result<std::path::PathBuf, SystemError> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.is_file());
-    let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, "it is not in PATH");
-    found.ok_or_else(|| SystemError::Start { program: program.to_owned(), source: missing() })
 }
 
 #[cfg(test)]

@@ -56,6 +56,10 @@ impl Http {
         Http { address }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Sends a request; an error where the connection fails or the answer is none.
     pub(crate) async fn send(
         &self,

@@ -74,6 +74,11 @@ impl Envoy {
         Http::new(self.listeners[listener])
     }
 
+    /// Where its admin interface listens.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
     /// The value of a counter or gauge; 0 while it has none.
     pub(crate) async fn statistic(&self, name: &str) -> u64 {
         assert!(self.process.id() > 0);

@@ -1,0 +1,17 @@
+//! `tidegate-proxy` against the real Envoy: one file, one script of requests, two transcripts that must be the same.
+//!
+//! A transcript holds what a client sees of each answer, what upstream was sent, what the access log says and what the
+//! statistics that adaptive control reads have become. Where the two differ on purpose, docs/proxy.md says so.
+
+mod bad_input;
+mod config;
+mod failures;
+mod filters;
+mod hosts;
+mod limits;
+mod metrics;
+mod plain;
+mod recorder;
+mod stage;
+mod subject;
+mod upstream;

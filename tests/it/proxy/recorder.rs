@@ -1,0 +1,118 @@
+//! A rate limit service that notes what it is asked, and answers as the test says.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tidegate::proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
+use tidegate::proto::envoy::service::ratelimit::v3::rate_limit_service_server::{
+    RateLimitService, RateLimitServiceServer,
+};
+use tidegate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tonic::{Request, Response, Status};
+
+/// A running recorder; it ends when dropped.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    address: SocketAddr,
+    notes: Notes,
+    server: JoinHandle<()>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Notes {
+    asked: Arc<Mutex<Vec<String>>>,
+    answer: Arc<Mutex<Option<RateLimitResponse>>>,
+    never_answers: Arc<Mutex<bool>>,
+}
+
+// === impl Recorder ===
+
+impl Recorder {
+    pub(super) async fn start() -> Recorder {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let notes = Notes::default();
+        let service = RateLimitServiceServer::new(notes.clone());
+        let server = tokio::spawn(async move {
+            let incoming = futures_util::stream::poll_fn(move |context| {
+                listener.poll_accept(context).map(|accepted| Some(accepted.map(|(stream, _)| stream)))
+            });
+            tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
+        });
+        Recorder { address, notes, server }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it was asked so far, one line a call.
+    pub(super) fn asked(&self) -> Vec<String> {
+        self.notes.asked.lock().unwrap().clone()
+    }
+
+    pub(super) fn answer_with(&self, answer: RateLimitResponse) {
+        *self.notes.answer.lock().unwrap() = Some(answer);
+    }
+
+    pub(super) fn never_answer(&self) {
+        *self.notes.never_answers.lock().unwrap() = true;
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+#[tonic::async_trait]
+impl RateLimitService for Notes {
+    async fn should_rate_limit(
+        &self,
+        request: Request<RateLimitRequest>,
+    ) -> Result<Response<RateLimitResponse>, Status> {
+        let mut metadata: Vec<String> = ["x-envoy-internal", "x-own", "x-envoy-expected-rq-timeout-ms", "grpc-timeout"]
+            .into_iter()
+            .filter_map(|name| {
+                let value = request.metadata().get(name)?.to_str().ok()?;
+                // What is left of the time when it is written differs by a little.
+                Some(format!("{name}={}", if name == "grpc-timeout" { "some" } else { value }))
+            })
+            .collect();
+        metadata.sort();
+        let asked = request.into_inner();
+        let descriptors: Vec<String> = asked
+            .descriptors
+            .iter()
+            .map(|descriptor| {
+                let entries: Vec<String> =
+                    descriptor.entries.iter().map(|entry| format!("{}={}", entry.key, entry.value)).collect();
+                let limit = descriptor.limit.map_or(String::new(), |limit| {
+                    format!(" limit {} of unit {}", limit.requests_per_unit, limit.unit)
+                });
+                let hits =
+                    descriptor.hits_addend.as_ref().map_or(String::new(), |hits| format!(" hits {}", hits.value));
+                let negative = if descriptor.is_negative_hits { " given back" } else { "" };
+                format!("({}{limit}{hits}{negative})", entries.join(", "))
+            })
+            .collect();
+        self.asked.lock().unwrap().push(format!(
+            "{} {} hits_addend={} {}",
+            asked.domain,
+            descriptors.join(" "),
+            asked.hits_addend,
+            metadata.join(" ")
+        ));
+        if *self.never_answers.lock().unwrap() {
+            tokio::time::timeout(Duration::from_secs(20), std::future::pending::<()>()).await.ok();
+        }
+        let answer = self.answer.lock().unwrap().clone();
+        Ok(Response::new(
+            answer.unwrap_or(RateLimitResponse { overall_code: Code::Ok.into(), ..RateLimitResponse::default() }),
+        ))
+    }
+}

@@ -1,0 +1,98 @@
+//! One of the two proxies, started from a file as its users start it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::process::Command;
+
+use http::StatusCode;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::client::Http;
+use crate::support::process::Process;
+use crate::support::{PATIENCE, envoy, eventually};
+
+/// Which proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Envoy,
+    Ours,
+}
+
+/// A running proxy; killed when dropped.
+#[derive(Debug)]
+pub(super) struct Subject {
+    pub(super) kind: Kind,
+    pub(super) process: Process,
+    pub(super) admin: Http,
+    listeners: HashMap<String, SocketAddr>,
+    folder: TempDir,
+}
+
+// === impl Subject ===
+
+impl Subject {
+    /// Starts it with that file; `None` if it isn't installed.
+    pub(super) async fn start(kind: Kind, config: impl FnOnce(&TempDir) -> Value) -> Option<Subject> {
+        let folder = TempDir::new().unwrap();
+        let (file, admin) = (folder.path().join("config.json"), folder.path().join("admin"));
+        std::fs::write(&file, config(&folder).to_string()).unwrap();
+        let mut command = match kind {
+            Kind::Envoy => {
+                let mut command = Command::new(envoy::binary()?);
+                command.args(["--concurrency", "1", "--disable-hot-restart", "-l", "warning"]);
+                command.args(["--file-flush-interval-msec", "50"]);
+                command
+            }
+            Kind::Ours => Command::new(env!("CARGO_BIN_EXE_tidegate-proxy")),
+        };
+        command.arg("-c").arg(&file).arg("--admin-address-path").arg(&admin);
+        let mut process = Process::spawn(&format!("{kind:?}"), &mut command);
+        let admin = eventually("the proxy is live", PATIENCE, async || {
+            assert!(process.exit_status().is_none(), "{kind:?} ended at start: {}", process.stderr());
+            let admin = Http::new(std::fs::read_to_string(&admin).ok()?.trim().parse().ok()?);
+            let ready = http::Request::get("/ready").body(bytes::Bytes::new()).expect("is well formed");
+            (admin.send(ready).await.ok()?.status == StatusCode::OK).then_some(admin)
+        })
+        .await;
+        let listeners = listening(&admin.get("/listeners?format=json").await.json());
+        Some(Subject { kind, process, admin, listeners, folder })
+    }
+
+    /// Where that listener is.
+    pub(super) fn address(&self, listener: &str) -> SocketAddr {
+        self.listeners[listener]
+    }
+
+    /// The lines of its access log, once there are that many.
+    pub(super) async fn log_lines(&self, count: usize) -> Vec<String> {
+        let path = self.folder.path().join("access.log");
+        eventually(&format!("{count} requests are logged"), PATIENCE, async || {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            (lines.len() >= count).then_some(lines)
+        })
+        .await
+    }
+
+    /// Every counter and gauge, by name.
+    pub(super) async fn statistics(&self) -> HashMap<String, u64> {
+        let answer = self.admin.get("/stats?format=json").await.json();
+        let stats = answer["stats"].as_array().expect("a list");
+        stats.iter().filter_map(|one| Some((one["name"].as_str()?.to_owned(), one["value"].as_u64()?))).collect()
+    }
+
+    /// One counter or gauge; 0 while it isn't there.
+    pub(super) async fn statistic(&self, name: &str) -> u64 {
+        self.statistics().await.get(name).copied().unwrap_or_default()
+    }
+}
+
+fn listening(answer: &Value) -> HashMap<String, SocketAddr> {
+    let listener = |status: &Value| {
+        let socket = &status["local_address"]["socket_address"];
+        let port = u16::try_from(socket["port_value"].as_u64()?).ok()?;
+        Some((status["name"].as_str()?.to_owned(), SocketAddr::new(socket["address"].as_str()?.parse().ok()?, port)))
+    };
+    answer["listener_statuses"].as_array().expect("a list").iter().filter_map(listener).collect()
+}

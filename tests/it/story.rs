@@ -1,0 +1,232 @@
+//! The story of the demo as a test: a shop that is asked for twice what it can do collapses behind a proxy that lets
+//! everything pass, and doesn't behind a global limit.
+//!
+//! Client, shop and its plant run in this process; the proxy, two Tidegates and their Redis are the real programs. The
+//! plant keeps a time of its own, so its capacity doesn't depend on how busy the machine is. What is claimed is counts;
+//! how long anything took is not.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tidegate::demo::configuration::{self, Addresses};
+use tidegate::demo::load::driver::Load;
+use tidegate::demo::load::outcome::Outcome;
+use tidegate::demo::load::profile::Profile;
+use tidegate::demo::ports::HeldPort;
+use tidegate::shop::inventory::{self, Inventory, LivePlant};
+use tidegate::shop::order;
+use tidegate::shop::plant::PlantSettings;
+
+use crate::support::client::Http;
+use crate::support::process::Process;
+use crate::support::redis::Redis;
+use crate::support::shop::{Door, Service};
+use crate::support::tidegate::Tidegate;
+use crate::support::{PATIENCE, envoy, eventually};
+
+/// What the plant can do a second: 4 workers of 40 ms. Half of the demo's, so that a pause of a busy machine, after
+/// which everybody comes at once, fits its queue.
+const CAPACITY: f64 = 100.0;
+
+/// How long it is asked for twice as much.
+const OVERLOAD: Duration = Duration::from_secs(8);
+
+/// What became of the orders, and of the inventory.
+struct Story {
+    orders: u64,
+    good: u64,
+    refused: u64,
+    /// Answers of the inventory by status.
+    inventory_200: u64,
+    inventory_503: u64,
+}
+
+fn config(file: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(file)).unwrap()
+}
+
+/// The file's rules for half of the capacity that it is written for.
+fn rules() -> String {
+    let (text, whole) = (config("rules/app_edge.yaml"), "window: 100ms");
+    assert!(text.contains(whole), "{text}");
+    text.replace(whole, "window: 200ms")
+}
+
+/// The proxies that read the same files.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Envoy,
+    Bundled,
+}
+
+/// A running proxy; killed when dropped.
+struct Proxy {
+    process: Process,
+    http: Http,
+    _folder: TempDir,
+    _ports: [HeldPort; 2],
+}
+
+// === impl Proxy ===
+
+impl Proxy {
+    /// A proxy with that file, once it serves; `None` where there is none.
+    async fn start(kind: Kind, file: &str, services: [SocketAddr; 3], tidegates: &[&Tidegate]) -> Option<Proxy> {
+        let binary = match kind {
+            Kind::Envoy => envoy::binary()?,
+            Kind::Bundled => env!("CARGO_BIN_EXE_tidegate-proxy").into(),
+        };
+        let ports = [HeldPort::any().unwrap(), HeldPort::any().unwrap()];
+        let [listener, admin] = [&ports[0], &ports[1]].map(HeldPort::address);
+        let mut bootstrap = bootstrap(file, listener, admin, services, tidegates);
+        patient(&mut bootstrap);
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("bootstrap.json");
+        std::fs::write(&path, bootstrap.to_string()).unwrap();
+        let mut command = Command::new(binary);
+        command.arg("--config-path").arg(path);
+        if matches!(kind, Kind::Envoy) {
+            command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]);
+        }
+        let mut proxy = Proxy {
+            process: Process::spawn("proxy", &mut command),
+            http: Http::new(listener),
+            _folder: folder,
+            _ports: ports,
+        };
+        let ready = || http::Request::get("/ready").body(bytes::Bytes::new()).expect("is well formed");
+        eventually("the proxy is ready", PATIENCE, async || {
+            assert!(proxy.process.exit_status().is_none(), "the proxy ended at start: {}", proxy.process.stderr());
+            (Http::new(admin).send(ready()).await.ok()?.status == 200).then_some(())
+        })
+        .await;
+        Some(proxy)
+    }
+}
+
+/// Sends twice the capacity through a proxy with that file.
+async fn story(kind: Kind, file: &str, tidegates: &[&Tidegate]) -> Option<Story> {
+    let (user, inventory, order) = (Door::open().await, Door::open().await, Door::open().await);
+    let proxy = Proxy::start(kind, file, [&user, &inventory, &order].map(Door::address), tidegates).await?;
+    let settings = PlantSettings::default().changed(&json!({ "service_time_ms": 40 })).unwrap();
+    assert_eq!(settings.capacity(), CAPACITY);
+    let services: [Service; 3] = [
+        user.user(),
+        inventory.inventory(&Inventory::Capacity(LivePlant::new(settings, 1))),
+        order.order(proxy.http.address(), proxy.http.address()),
+    ];
+    let [_, inventory, order] = &services;
+    // The first call makes connections, that to the rate limit service included.
+    eventually("an order is made", PATIENCE, async || {
+        (proxy.http.get("/orders/create/1/2").await.status == 200).then_some(())
+    })
+    .await;
+    let warm_up = (order.traffic.answered(order::PATH, 200), inventory.traffic.answered(inventory::PATH, 200));
+
+    let load = Load {
+        target: format!("http://{}", proxy.http.address()),
+        control: None,
+        profile: Profile::steady(2.0 * CAPACITY, OVERLOAD),
+        seed: 7,
+        slice: OVERLOAD,
+    };
+    let timeline = load.timeline();
+    load.run(&timeline).await;
+    let timeline = timeline.lock().unwrap();
+    let told = Story {
+        orders: timeline.during.offered(),
+        good: timeline.during.count(Outcome::Good),
+        refused: timeline.during.count(Outcome::Refused),
+        inventory_200: inventory.traffic.answered(inventory::PATH, 200) - warm_up.1,
+        inventory_503: inventory.traffic.answered(inventory::PATH, 503),
+    };
+    assert_eq!(told.good, order.traffic.answered(order::PATH, 200) - warm_up.0, "clients saw what was served");
+    Some(told)
+}
+
+/// The file with the addresses of this test.
+fn bootstrap(
+    file: &str,
+    listener: SocketAddr,
+    admin: SocketAddr,
+    [user, inventory, order]: [SocketAddr; 3],
+    tidegates: &[&Tidegate],
+) -> Value {
+    let addresses = Addresses {
+        listeners: vec![listener],
+        admin,
+        clusters: [
+            ("user_service", vec![user]),
+            ("inventory_service", vec![inventory]),
+            ("order_service", vec![order]),
+            ("tidegate", tidegates.iter().map(|tidegate| tidegate.grpc_address()).collect()),
+        ]
+        .into(),
+    };
+    let text = config(&format!("envoy/{file}"));
+    configuration::with_addresses(file, configuration::parse(file, &text).unwrap(), &addresses).unwrap()
+}
+
+/// As in every test here: slow must not look like allowed.
+fn patient(value: &mut Value) {
+    if value["domain"] == "app_edge" {
+        value["timeout"] = json!("10s");
+        value["failure_mode_deny"] = json!(true);
+    }
+    match value {
+        Value::Object(fields) => fields.values_mut().for_each(patient),
+        Value::Array(elements) => elements.iter_mut().for_each(patient),
+        _ => {}
+    }
+}
+
+async fn collapses_without_a_limit(kind: Kind) {
+    let Some(told) = story(kind, "pass_through.yaml", &[]).await else { return };
+    let errors = told.orders - told.good;
+    assert!(errors * 2 > told.orders, "{errors} of {} orders failed", told.orders);
+    assert!(told.inventory_503 > 0, "it was the inventory that failed");
+    assert_eq!(told.refused, 0, "there is no limit");
+}
+
+async fn survives_with_a_global_limit(kind: Kind) {
+    let Some(redis) = Redis::start().await else { return };
+    let rules = rules();
+    let files = [("app_edge.yaml", rules.as_str())];
+    let tidegates = [Tidegate::serving(&redis, &files).await, Tidegate::serving(&redis, &files).await];
+    let Some(told) = story(kind, "global_limit.yaml", &[&tidegates[0], &tidegates[1]]).await else { return };
+    assert_eq!(told.inventory_503, 0, "the inventory was overloaded");
+    let could = CAPACITY * OVERLOAD.as_secs_f64();
+    let share = told.good as f64 / could;
+    assert!(share >= 0.85, "{} of {could} orders that could be made were made", told.good);
+    assert!(told.inventory_200 >= told.good);
+    assert!(told.refused > 0, "the limit refuses the rest");
+    for tidegate in &tidegates {
+        let metrics = tidegate.http().get("/metrics").await.text();
+        let calls = metrics.lines().find(|line| line.starts_with("ratelimit_service_total_requests{"));
+        assert!(calls.is_some(), "the proxy asks both replicas");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_limit_most_orders_fail_under_twice_the_load_behind_envoy() {
+    collapses_without_a_limit(Kind::Envoy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_limit_most_orders_fail_under_twice_the_load_behind_the_bundled_proxy() {
+    collapses_without_a_limit(Kind::Bundled).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_global_limit_the_inventory_does_what_it_can_behind_envoy() {
+    survives_with_a_global_limit(Kind::Envoy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_global_limit_the_inventory_does_what_it_can_behind_the_bundled_proxy() {
+    survives_with_a_global_limit(Kind::Bundled).await;
+}

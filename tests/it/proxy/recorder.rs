@@ -4,13 +4,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hyper::server::conn::http2::Builder;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
 use tidegate::proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use tidegate::proto::envoy::service::ratelimit::v3::rate_limit_service_server::{
     RateLimitService, RateLimitServiceServer,
 };
 use tidegate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tonic::{Request, Response, Status};
 
 /// A running recorder; it ends when dropped.
@@ -37,10 +40,13 @@ impl Recorder {
         let notes = Notes::default();
         let service = RateLimitServiceServer::new(notes.clone());
         let server = tokio::spawn(async move {
-            let incoming = futures_util::stream::poll_fn(move |context| {
-                listener.poll_accept(context).map(|accepted| Some(accepted.map(|(stream, _)| stream)))
-            });
-            tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                // Not by tonic's own server: it gives up a call by itself when the caller's time is over, and who is
+                // first then is chance.
+                let service = TowerToHyperService::new(service.clone());
+                connections.spawn(Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service));
+            }
         });
         Recorder { address, notes, server }
     }

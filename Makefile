@@ -21,14 +21,14 @@ tools: ## install the servers that the tests run against, where they are missing
 	@scripts/install-test-tools
 
 bench: ## compare with a bare gRPC server in the same run (ten minutes), and write docs/benchmarks.md
-	cargo build --release --locked --bins
+	cargo build --release --locked --bin tidegate --bin tidegate-bench
 	target/release/tidegate-bench compare --output docs/benchmarks.md $(BENCH_FLAGS)
 
 optimized: ## build target/optimized/tidegate, laid out by a profile of itself under load (ten minutes; needs rustup)
 	scripts/build-optimized
 
 bench-optimized: optimized ## compare that build too, and write docs/benchmarks-optimized.md
-	cargo build --release --locked --bins
+	cargo build --release --locked --bin tidegate --bin tidegate-bench
 	target/release/tidegate-bench compare --server target/optimized/tidegate --output docs/benchmarks-optimized.md $(BENCH_FLAGS)
 
 demo: ## watch a shop collapse and then survive (two minutes), and write target/demo.html

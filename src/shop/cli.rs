@@ -1,7 +1,6 @@
 //! The command line of `tidegate-shop`, and the services' lives: listen, say where, serve, end in order.
 
 use std::ffi::OsString;
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -23,6 +22,7 @@ use super::plant::PlantSettings;
 use super::traffic::Traffic;
 use super::upstream::{BaseUrl, Upstream};
 use super::{control, service, user};
+use crate::bench::cli::print;
 use crate::demo::load::driver::Load;
 use crate::demo::load::outcome::Outcome;
 use crate::demo::load::profile::Profile;
@@ -275,14 +275,6 @@ fn shutdown() -> anyhow::Result<CancellationToken> {
         cancelled.cancel();
     });
     Ok(shutdown)
-}
-
-/// Standard output is what the user asked for; whether somebody still reads it is not our business.
-fn print(text: &dyn Display) {
-    use std::io::Write;
-    let mut stdout = std::io::stdout();
-    drop(writeln!(stdout, "{text}"));
-    drop(stdout.flush());
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use http::StatusCode;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -48,14 +47,7 @@ impl Subject {
         };
         command.arg("-c").arg(&file).arg("--admin-address-path").arg(&admin);
         let mut process = Process::spawn(&format!("{kind:?}"), &mut command);
-        let admin = eventually("the proxy is live", PATIENCE, async || {
-            assert!(process.exit_status().is_none(), "{kind:?} ended at start: {}", process.stderr());
-            let admin = Http::new(std::fs::read_to_string(&admin).ok()?.trim().parse().ok()?);
-            let ready = http::Request::get("/ready").body(bytes::Bytes::new()).expect("is well formed");
-            (admin.send(ready).await.ok()?.status == StatusCode::OK).then_some(admin)
-        })
-        .await;
-        let listeners = listening(&admin.get("/listeners?format=json").await.json());
+        let (admin, listeners) = envoy::live(&mut process, &admin).await;
         Some(Subject { kind, process, admin, listeners, folder })
     }
 
@@ -86,13 +78,4 @@ impl Subject {
     pub(super) async fn statistic(&self, name: &str) -> u64 {
         self.statistics().await.get(name).copied().unwrap_or_default()
     }
-}
-
-fn listening(answer: &Value) -> HashMap<String, SocketAddr> {
-    let listener = |status: &Value| {
-        let socket = &status["local_address"]["socket_address"];
-        let port = u16::try_from(socket["port_value"].as_u64()?).ok()?;
-        Some((status["name"].as_str()?.to_owned(), SocketAddr::new(socket["address"].as_str()?.parse().ok()?, port)))
-    };
-    answer["listener_statuses"].as_array().expect("a list").iter().filter_map(listener).collect()
 }

@@ -58,14 +58,7 @@ impl Envoy {
         command.args(["--concurrency", "1", "--disable-hot-restart", "-l", "warning"]);
         let mut process = Process::spawn("envoy", &mut command);
 
-        let admin = eventually("envoy is live", PATIENCE, async || {
-            assert!(process.exit_status().is_none(), "envoy ended at start: {}", process.stderr());
-            let admin = Http::new(std::fs::read_to_string(&admin).ok()?.trim().parse().ok()?);
-            let ready = http::Request::get("/ready").body(bytes::Bytes::new()).expect("is well formed");
-            (admin.send(ready).await.ok()?.status == StatusCode::OK).then_some(admin)
-        })
-        .await;
-        let listeners = listening(&admin.get("/listeners?format=json").await.json());
+        let (admin, listeners) = live(&mut process, &admin).await;
         Some(Envoy { process, _folder: folder, admin, listeners })
     }
 
@@ -86,6 +79,20 @@ impl Envoy {
         let first = answer["stats"].as_array().and_then(|all| all.first()).map(|one| one["value"].as_u64());
         first.flatten().unwrap_or_default()
     }
+}
+
+/// Waits until a proxy, Envoy or one that behaves as Envoy does, is live: its admin interface, whose address it writes to
+/// that file, and its listeners by name.
+pub(crate) async fn live(process: &mut Process, admin: &Path) -> (Http, HashMap<String, SocketAddr>) {
+    let admin = eventually("the proxy is live", PATIENCE, async || {
+        assert!(process.exit_status().is_none(), "it ended at start: {}", process.stderr());
+        let admin = Http::new(std::fs::read_to_string(admin).ok()?.trim().parse().ok()?);
+        let ready = http::Request::get("/ready").body(bytes::Bytes::new()).expect("is well formed");
+        (admin.send(ready).await.ok()?.status == StatusCode::OK).then_some(admin)
+    })
+    .await;
+    let listeners = listening(&admin.get("/listeners?format=json").await.json());
+    (admin, listeners)
 }
 
 fn listening(answer: &Value) -> HashMap<String, SocketAddr> {

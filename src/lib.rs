@@ -6,7 +6,9 @@ pub mod clock;
 pub mod descriptor;
 pub mod key;
 pub mod limit;
+pub mod rate;
 // Layer 1: arithmetic.
+pub mod signal;
 pub mod window;
 // Layer 2: rules.
 pub mod rules;
@@ -15,7 +17,8 @@ pub mod counters;
 pub mod health;
 pub mod metrics;
 pub mod table;
-// Layer 4: the engine.
+// Layer 4: the engines.
+pub mod control;
 pub mod decision;
 pub mod limiter;
 // Layer 5: edges.

@@ -26,6 +26,7 @@ mod load;
 mod metric;
 mod names;
 pub(crate) mod scalar;
+pub mod service;
 mod set;
 mod source;
 mod subset;

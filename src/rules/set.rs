@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::identity::{RuleId, RuleKind};
 use super::joined::Probe;
+use super::service::{PrometheusServer, Service};
 use super::subset::Subsets;
 use super::tree::Tree;
 use super::{Action, Algorithm, Defaults, Rule, counter, metric};
@@ -22,6 +23,10 @@ pub struct RuleSet {
     /// Ordered by name.
     domains: Vec<DomainRules>,
     by_name: HashMap<Arc<str>, usize>,
+    services: Box<[Service]>,
+    /// Per rule, the service that governs it; empty if none governs any.
+    governed_by: Box<[Option<usize>]>,
+    prometheus: Option<PrometheusServer>,
 }
 
 /// The rules of one domain.
@@ -59,7 +64,34 @@ impl RuleSet {
                 domains[*index].replaces = true;
             }
         }
-        RuleSet { rules, domains, by_name }
+        RuleSet { rules, domains, by_name, services: Box::default(), governed_by: Box::default(), prometheus: None }
+    }
+
+    /// These rules, with the services that govern some of them and the Prometheus that tells of those.
+    pub(super) fn with_services(self, services: Vec<Service>, prometheus: Option<PrometheusServer>) -> RuleSet {
+        let mut governed_by = if services.is_empty() { Vec::new() } else { vec![None; self.rules.len()] };
+        for service in &services {
+            service.governs.iter().for_each(|rule| governed_by[*rule] = Some(service.index));
+        }
+        RuleSet { services: services.into(), governed_by: governed_by.into(), prometheus, ..self }
+    }
+
+    /// The adaptive services; a service's [`Service::index`] is its position here.
+    #[must_use]
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    /// The service that governs the rule of that index.
+    #[must_use]
+    pub fn governing(&self, rule: usize) -> Option<&Service> {
+        self.governed_by.get(rule).copied().flatten().map(|service| &self.services[service])
+    }
+
+    /// The Prometheus to ask, where a file names one.
+    #[must_use]
+    pub fn prometheus(&self) -> Option<&PrometheusServer> {
+        self.prometheus.as_ref()
     }
 
     /// The rules of a domain; `None` if no file names it.

@@ -1,0 +1,3 @@
+//! What moves the limits of adaptive services: signals in, one number per service out, and the reason for it.
+
+pub mod law;

@@ -6,8 +6,11 @@
 
 use std::fmt;
 
-/// A rate between 0.001 and 1,000,000,000 requests per second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+use serde::{Deserialize, Serialize};
+
+/// A rate between 0.001 and 1,000,000,000 requests per second. Serialised as requests per second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "f64", into = "f64")]
 pub struct Rate {
     millis: u64,
 }
@@ -45,6 +48,18 @@ impl Rate {
     #[must_use]
     pub fn per_second(self) -> f64 {
         self.millis as f64 / 1_000.0
+    }
+}
+
+impl From<f64> for Rate {
+    fn from(per_second: f64) -> Rate {
+        Rate::from_per_second(per_second)
+    }
+}
+
+impl From<Rate> for f64 {
+    fn from(rate: Rate) -> f64 {
+        rate.per_second()
     }
 }
 

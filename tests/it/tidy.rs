@@ -20,8 +20,7 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// Modules without I/O and without a clock: the layers up to the rules, and the decision.
-const PURE: [&str; 9] =
-    ["clock", "descriptor", "key", "limit", "rate", "signal", "window", "rules", "decision"];
+const PURE: [&str; 9] = ["clock", "descriptor", "key", "limit", "rate", "signal", "window", "rules", "decision"];
 /// Parts of other modules that are pure as well.
 const PURE_FOLDERS: [&str; 3] = ["src/shop/plant/", "src/control/law/", "src/simulate/plant/"];
 /// What a pure module must not name.

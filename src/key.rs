@@ -10,6 +10,8 @@
 //! length  LEB128: 7 bits a byte, lowest first, high bit set on all but the last
 //! ```
 //!
+//! The gate of an adaptive service is `<prefix> {} g <name>`: no version begins with that letter.
+//!
 //! **Unambiguous.** The rule id stands for domain, path of keys, fixed values, algorithm and window (`rules`), so
 //! only what the rule leaves open is written, each part with its length in front: no two different (rule, entries)
 //! meet in one key, whatever bytes a caller puts into a value. The reference service joins everything with
@@ -57,6 +59,15 @@ impl CounterKey {
         bytes.extend_from_slice(&[b'{', b'}', VERSION, a, b, c, d, e, f, g, h]);
         let parts_at = bytes.len();
         KeyWriter { bytes, parts_at }
+    }
+
+    /// The key of a service's gate.
+    #[must_use]
+    pub fn gate(prefix: &[u8], service: &str) -> CounterKey {
+        let mut bytes = SmallVec::from_slice(prefix);
+        bytes.extend_from_slice(b"{}g");
+        bytes.extend_from_slice(service.as_bytes());
+        CounterKey { bytes }
     }
 
     /// The key as a store uses it.

@@ -31,9 +31,10 @@ use tokio::time::Instant;
 use self::shard::Shard;
 use crate::clock::{Clock, Timestamp};
 use crate::counters::{Charges, CounterStore, StoreError, Tallies};
+use crate::key::CounterKey;
 use crate::window::decide::decide_on_copies;
 use crate::window::in_place::InPlace;
-use crate::window::{Counter, Member};
+use crate::window::{Counter, Gate, GateState, Governed, Member, Policy};
 
 /// How much a memory store may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +130,33 @@ impl MemoryStore {
             self.evictions.fetch_add(evictions, Ordering::Relaxed);
         }
         decided.tallies
+    }
+
+    /// The state of a gate; `None` if it has none or the key is another counter's.
+    #[must_use]
+    pub fn gate(&self, key: &CounterKey) -> Option<GateState> {
+        let hash = self.hasher.hash_one(key.as_bytes());
+        lock(&self.shards[self.shard_of(hash)]).gate(hash, key.as_bytes())
+    }
+
+    /// Writes the limit of a gate and leaves its tokens and counts as they are; a gate without state begins with a
+    /// second's worth of it.
+    pub fn govern(&self, key: &CounterKey, governed: Governed) {
+        let hash = self.hasher.hash_one(key.as_bytes());
+        let mut shard = lock(&self.shards[self.shard_of(hash)]);
+        let now = self.clock.now();
+        let state = shard.gate(hash, key.as_bytes());
+        let state = state.map_or_else(|| GateState::new(governed, now), |state| state.governed_by(governed));
+        let policy = Policy::Gate(Gate { start: governed.limit, observed: false });
+        let counter = Counter::Gate(Some(state));
+        let evictions = shard.put(&self.hasher, hash, key.as_bytes(), &counter, &policy, now);
+        self.evictions.fetch_add(evictions, Ordering::Relaxed);
+    }
+
+    /// The store's present.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// How many counters it holds, those included that are over and not yet swept out.

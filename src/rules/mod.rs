@@ -167,7 +167,7 @@ impl Algorithm {
         match policy {
             Policy::SlidingWindow(_) => Algorithm::SlidingWindow,
             Policy::FixedWindow(_) => Algorithm::FixedWindow,
-            Policy::TokenBucket(_) => Algorithm::TokenBucket,
+            Policy::TokenBucket(_) | Policy::Gate(_) => Algorithm::TokenBucket,
         }
     }
 }

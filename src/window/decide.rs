@@ -3,6 +3,9 @@
 //! The members are asked in order, and each sees what those before it did. Then the decision is made: it is refused
 //! if an enforced member is over, or if all members of a quota are and there is one. A refused decision under
 //! [`Charging::AllOrNothing`] writes nothing at all: no hits, no give-backs, and no state is even brought up to date.
+//!
+//! Gates come after the others of their decision, and each at most once. They are looked at, and charged when the
+//! decision is known: by one that passes, whatever the charging; one that gates alone refuse is counted there.
 
 use smallvec::SmallVec;
 
@@ -55,6 +58,14 @@ pub(crate) struct Decided {
     pub(crate) written: SmallVec<[bool; 8]>,
 }
 
+// === impl Member ===
+
+impl Member {
+    fn is_gate(&self) -> bool {
+        matches!(self.policy, Policy::Gate(_))
+    }
+}
+
 /// Decides, charges, and says what every member's counter answered, in the members' order.
 ///
 /// `counters` change only where a tally says `charged`. After a refusal, `used` is what the counters really hold, and
@@ -92,6 +103,13 @@ pub(crate) fn decide_on_copies(
     let mut written: SmallVec<[bool; 8]> = SmallVec::from_elem(false, counters.len());
     let mut tallies: SmallVec<[Tally; 4]> = SmallVec::with_capacity(members.len());
     for member in members {
+        if let Policy::Gate(gate) = &member.policy {
+            // Looked at now, charged when the decision is known.
+            let tally = gate.look(gate.settled(&mut counters[member.counter], now), member.hits, now);
+            standings[member.counter].get_or_insert(Standing { used: tally.used, room_after_ms: 0 });
+            tallies.push(tally);
+            continue;
+        }
         let policy = forms[member.counter].map_or(member.policy, |form| member.policy.sharing_form_with(&form));
         let counter = &mut counters[member.counter];
         let standing = policy.settle(counter, now);
@@ -100,9 +118,12 @@ pub(crate) fn decide_on_copies(
         written[member.counter] |= tally.charged;
         tallies.push(tally);
     }
-    if charging == Charging::AllOrNothing && is_refused(members, &tallies) {
+    let (refused_by_gates, refused_by_others) =
+        (is_refused(members, &tallies, true), is_refused(members, &tallies, false));
+    let refused = refused_by_gates || refused_by_others;
+    if charging == Charging::AllOrNothing && refused {
         written.fill(false);
-        for (member, tally) in members.iter().zip(&mut tallies) {
+        for (member, tally) in members.iter().zip(&mut tallies).filter(|(member, _)| !member.is_gate()) {
             let standing = standings[member.counter].expect("every member's counter was settled above");
             tally.charged = false;
             tally.used = standing.used;
@@ -111,16 +132,26 @@ pub(crate) fn decide_on_copies(
             }
         }
     }
+    for (member, tally) in members.iter().zip(&mut tallies) {
+        let Policy::Gate(gate) = &member.policy else { continue };
+        let state = gate.settled(&mut counters[member.counter], now);
+        if !refused {
+            tally.charged = gate.admit(state, member.hits, now);
+            written[member.counter] |= tally.charged;
+        } else if !refused_by_others && tally.verdict.is_over() {
+            written[member.counter] |= gate.refuse(state, member.hits);
+        }
+    }
     Decided { tallies, written }
 }
 
-/// Whether the answers refuse the decision.
-fn is_refused(members: &[Member], tallies: &[Tally]) -> bool {
+/// Whether the answers of gates, or those of all others, refuse the decision.
+fn is_refused(members: &[Member], tallies: &[Tally], gates: bool) -> bool {
     let over = |wanted: Enforcement| {
         members
             .iter()
             .zip(tallies)
-            .filter(move |(member, _)| member.enforcement == wanted)
+            .filter(move |(member, _)| member.enforcement == wanted && member.is_gate() == gates)
             .map(|(_, t)| t.verdict.is_over())
     };
     over(Enforcement::Enforced).any(|over| over)

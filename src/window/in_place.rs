@@ -6,7 +6,8 @@
 //! [`decide`](super::decide()), which this agrees with to the byte wherever it has an answer.
 
 use super::log::SlidingWindow;
-use super::{Algorithm, Charging, NOW_MAX, Policy, Tally, Verdict, bucket, charge, fixed, read_number, write_number};
+use super::{Algorithm, Charging, GateState, NOW_MAX, Policy, Tally, Verdict};
+use super::{bucket, charge, fixed, gate, read_number, write_number};
 use crate::clock::Timestamp;
 use crate::descriptor::Hits;
 
@@ -17,13 +18,14 @@ pub(crate) struct InPlace {
     pub(crate) tally: Tally,
     /// As [`Counter::empty_from_ms`](super::Counter::empty_from_ms) has it, afterwards.
     pub(crate) empty_from_ms: u64,
-    /// The first bytes of the packed form, afterwards.
+    /// Some bytes of the packed form, afterwards: from where on, which, how many.
+    from: usize,
     bytes: [u8; CHANGED_MAX],
     changed: usize,
 }
 
-/// Most bytes of a packed form that change: all of a token bucket's.
-const CHANGED_MAX: usize = 26;
+/// Most bytes of a packed form that change: of a gate's, what belongs to decisions.
+const CHANGED_MAX: usize = gate::BYTES - gate::GOVERNED_BYTES;
 
 /// In a log: the sum, the newest tick and its hits.
 const LOG_CHANGED: usize = 14;
@@ -55,6 +57,17 @@ impl Policy {
                 let mut debt = bucket::Debt::decode(packed)?;
                 let tally = charged(policy, &mut debt, hits, charging, now)?;
                 Some(InPlace::new(tally, debt.keep_until_ms(), &debt.to_bytes()))
+            }
+            Policy::Gate(gate) => {
+                let mut state = GateState::decode(packed)?;
+                state.settle(now);
+                let mut tally = gate.look(&state, hits, now);
+                if tally.verdict.is_over() {
+                    return None;
+                }
+                tally.charged = gate.admit(&mut state, hits, now);
+                let change = InPlace::new(tally, state.keep_until_ms(), &state.to_bytes()[gate::GOVERNED_BYTES..]);
+                Some(InPlace { from: gate::GOVERNED_BYTES, ..change })
             }
         }
     }
@@ -105,11 +118,11 @@ impl InPlace {
     fn new(tally: Tally, empty_from_ms: u64, changed: &[u8]) -> InPlace {
         let mut bytes = [0; CHANGED_MAX];
         bytes[..changed.len()].copy_from_slice(changed);
-        InPlace { tally, empty_from_ms, bytes, changed: changed.len() }
+        InPlace { tally, empty_from_ms, from: 0, bytes, changed: changed.len() }
     }
 
     /// Makes the charge. `packed` is what was asked about.
     pub(crate) fn write(&self, packed: &mut [u8]) {
-        packed[..self.changed].copy_from_slice(&self.bytes[..self.changed]);
+        packed[self.from..self.from + self.changed].copy_from_slice(&self.bytes[..self.changed]);
     }
 }

@@ -18,6 +18,7 @@
 pub mod bucket;
 pub mod decide;
 pub mod fixed;
+pub mod gate;
 pub(crate) mod in_place;
 #[cfg(test)]
 mod laws;
@@ -26,6 +27,7 @@ pub mod log;
 pub use bucket::TokenBucket;
 pub use decide::{Charging, Enforcement, Member, decide};
 pub use fixed::FixedWindow;
+pub use gate::{Gate, GateState, Governed};
 pub use log::{Precision, SlidingWindow};
 
 use crate::clock::Timestamp;
@@ -35,9 +37,12 @@ use crate::descriptor::Hits;
 /// stay exact in Lua. Larger charges are cut down to it, and a fixed window's count stays there.
 pub const HITS_MAX: u64 = (1 << 48) - 1;
 
+/// The largest whole number up to which Lua's numbers hold each exactly.
+const EXACT_MAX: u64 = (1 << 53) - 1;
+
 /// The latest instant that is calculated with, in the year 2255: microseconds stay exact in Lua until then. Later
 /// ones count as this one.
-const NOW_MAX: Timestamp = Timestamp::from_micros((1 << 53) - 1);
+const NOW_MAX: Timestamp = Timestamp::from_micros(EXACT_MAX);
 
 /// How a counter counts: an algorithm with its checked parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +53,8 @@ pub enum Policy {
     FixedWindow(FixedWindow),
     /// Never more than `burst + rate · t` in any interval `t`.
     TokenBucket(TokenBucket),
+    /// The same, at a rate that is kept with the counter and moves.
+    Gate(Gate),
 }
 
 /// What one counter says to one charge.
@@ -59,7 +66,8 @@ pub struct Tally {
     /// refused the decision; a look (zero hits) and a give-back to an empty counter write nothing.
     pub charged: bool,
     /// Hits that the counter holds after the decision, at most [`HITS_MAX`]. If one counter was charged twice in a
-    /// decision that passed, the first tally tells what it held in between.
+    /// decision that passed, the first tally tells what it held in between. Of a gate: its limit at that instant, in
+    /// thousandths of a request per second.
     pub used: u64,
     /// Milliseconds, rounded up, until something changes for the better, if nothing else comes.
     ///
@@ -95,6 +103,8 @@ pub enum Counter {
     Fixed(fixed::Count),
     /// A token bucket's debt.
     Bucket(bucket::Debt),
+    /// A gate's limit and tokens; none before it was asked for the first time.
+    Gate(Option<GateState>),
 }
 
 /// What the three algorithms have in common. All but `settle` expect a state settled for the same instant.
@@ -150,6 +160,7 @@ impl Policy {
             Policy::SlidingWindow(policy) => Algorithm::capacity(policy),
             Policy::FixedWindow(policy) => Algorithm::capacity(policy),
             Policy::TokenBucket(policy) => Algorithm::capacity(policy),
+            Policy::Gate(_) => HITS_MAX,
         }
     }
 
@@ -160,6 +171,7 @@ impl Policy {
             Policy::SlidingWindow(_) => Counter::Log(log::Log::default()),
             Policy::FixedWindow(_) => Counter::Fixed(fixed::Count::default()),
             Policy::TokenBucket(_) => Counter::Bucket(bucket::Debt::default()),
+            Policy::Gate(_) => Counter::Gate(None),
         }
     }
 
@@ -170,6 +182,7 @@ impl Policy {
             Policy::SlidingWindow(_) => log::Log::decode(bytes).map(Counter::Log),
             Policy::FixedWindow(_) => fixed::Count::decode(bytes).map(Counter::Fixed),
             Policy::TokenBucket(_) => bucket::Debt::decode(bytes).map(Counter::Bucket),
+            Policy::Gate(_) => GateState::decode(bytes).map(|state| Counter::Gate(Some(state))),
         }
     }
 
@@ -196,6 +209,10 @@ impl Policy {
             (Policy::SlidingWindow(policy), Counter::Log(log)) => standing(policy, log, now),
             (Policy::FixedWindow(policy), Counter::Fixed(count)) => standing(policy, count, now),
             (Policy::TokenBucket(policy), Counter::Bucket(debt)) => standing(policy, debt, now),
+            (Policy::Gate(gate), _) => {
+                gate.settled(counter, now);
+                Standing { used: 0, room_after_ms: 0 }
+            }
             (Policy::SlidingWindow(_), _) | (Policy::FixedWindow(_), _) | (Policy::TokenBucket(_), _) => {
                 *counter = self.empty_counter();
                 self.settle(counter, now)
@@ -209,6 +226,7 @@ impl Policy {
             (Policy::SlidingWindow(policy), Counter::Log(log)) => charge(policy, log, hits, charging, now),
             (Policy::FixedWindow(policy), Counter::Fixed(count)) => charge(policy, count, hits, charging, now),
             (Policy::TokenBucket(policy), Counter::Bucket(debt)) => charge(policy, debt, hits, charging, now),
+            (Policy::Gate(gate), counter) => gate.look(gate.settled(counter, now), hits, now),
             (Policy::SlidingWindow(_), _) | (Policy::FixedWindow(_), _) | (Policy::TokenBucket(_), _) => {
                 unreachable!("a settled counter has its policy's form")
             }
@@ -253,16 +271,18 @@ impl Counter {
             Counter::Log(log) => log.is_empty(),
             Counter::Fixed(count) => count.is_empty(),
             Counter::Bucket(debt) => debt.is_empty(),
+            Counter::Gate(state) => state.is_none(),
         }
     }
 
-    /// Hits held when it was last written.
+    /// Hits held when it was last written. A gate, whose limit nobody may lose, counts as full.
     #[must_use]
     pub fn used(&self) -> u64 {
         match self {
             Counter::Log(log) => log.sum(),
             Counter::Fixed(count) => count.hits(),
             Counter::Bucket(debt) => debt.tokens(),
+            Counter::Gate(_) => HITS_MAX,
         }
     }
 
@@ -273,6 +293,7 @@ impl Counter {
             (Counter::Log(log), Policy::SlidingWindow(policy)) => log.empty_from_ms(policy),
             (Counter::Fixed(count), Policy::FixedWindow(policy)) => count.empty_from_ms(policy),
             (Counter::Bucket(debt), _) => debt.keep_until_ms(),
+            (Counter::Gate(state), _) => state.map_or(0, |state| state.keep_until_ms()),
             (Counter::Log(_), _) | (Counter::Fixed(_), _) => 0,
         }
     }
@@ -284,6 +305,9 @@ impl Counter {
             Counter::Log(log) => read(log.as_bytes()),
             Counter::Fixed(count) => read(&count.to_bytes()),
             Counter::Bucket(debt) => read(&debt.to_bytes()),
+            Counter::Gate(state) => {
+                state.map_or_else(|| unreachable!("an empty one was read above"), |state| read(&state.to_bytes()))
+            }
         }
     }
 }

@@ -13,8 +13,10 @@ use tidegate::counters::{Charge, Charges, StoreError, Tallies};
 use tidegate::descriptor::Hits;
 use tidegate::key::CounterKey;
 use tidegate::limit::Window;
+use tidegate::rate::Rate;
 use tidegate::window::{
-    Charging, Counter, Enforcement, FixedWindow, Member, Policy, Precision, SlidingWindow, TokenBucket, Verdict, decide,
+    Charging, Counter, Enforcement, FixedWindow, Gate, GateState, Governed, Member, Policy, Precision, SlidingWindow,
+    TokenBucket, Verdict, decide,
 };
 
 use crate::support::redis::Redis;
@@ -125,6 +127,15 @@ fn bucket(limit: u32, millis: u64, burst: u32) -> Policy {
     Policy::TokenBucket(TokenBucket::new(limit, window(millis), burst))
 }
 
+/// A gate, which begins with the same limit whenever it has no state.
+fn gate(number: u64, observed: bool) -> Policy {
+    let start = Rate::from_millis(if number == GATES[0] { 500 } else { 1_000_000 });
+    Policy::Gate(Gate { start, observed })
+}
+
+/// The keys of two gates.
+const GATES: [u64; 2] = [30, 31];
+
 fn charge(number: u64, policy: Policy, hits: Hits) -> Charge {
     Charge { key: key(number), policy, hits, enforcement: Enforcement::Enforced }
 }
@@ -180,8 +191,43 @@ fn any_charges(millis: u64) -> impl Strategy<Value = Charges> {
     let member = (any_policy(millis), any_hits(), enforcement)
         .prop_map(|((number, policy), hits, enforcement)| Charge { key: key(number), policy, hits, enforcement });
     let charging = prop_oneof![3 => Just(Charging::AllOrNothing), 1 => Just(Charging::Each)];
-    (prop::collection::vec(member, 1..5), charging)
-        .prop_map(|(members, charging)| Charges { members: members.into(), charging })
+    let members = (prop::collection::vec(member, 0..5), any_gates())
+        .prop_filter("something is charged", |(members, gates)| !members.is_empty() || !gates.is_empty());
+    (members, charging).prop_map(|((mut members, gates), charging)| {
+        members.extend(gates);
+        Charges { members: members.into(), charging }
+    })
+}
+
+/// None, one or both gates, each once.
+fn any_gates() -> impl Strategy<Value = Vec<Charge>> {
+    let hits = prop_oneof![6 => Just(Hits::Add(1)), 1 => any_hits()];
+    let observed = prop::bool::weighted(0.2);
+    let enforcement = prop_oneof![6 => Just(Enforcement::Enforced), 1 => Just(Enforcement::Shadow)];
+    let member = (hits, observed, enforcement);
+    (
+        prop::collection::vec(member, 2),
+        prop_oneof![1 => Just(0..0_usize), 3 => Just(0..1), 1 => Just(1..2), 1 => Just(0..2)],
+    )
+        .prop_map(|(members, which)| {
+            let charge = |(number, (hits, observed, enforcement)): (&u64, (Hits, bool, Enforcement))| Charge {
+                enforcement,
+                ..charge(*number, gate(*number, observed), hits)
+            };
+            GATES[which.clone()].iter().zip(members[which].iter().copied()).map(charge).collect()
+        })
+}
+
+/// What somebody who governs a gate may write, dated now.
+fn any_governed() -> impl Strategy<Value = Governed> {
+    let rate = || {
+        prop_oneof![1 => Just(1), 4 => 1..5_000_u64, 4 => 100_000..3_000_000_u64, 1 => Just(Rate::MAX.millis())]
+            .prop_map(Rate::from_millis)
+    };
+    let millis = || prop_oneof![1 => 1..10_u64, 2 => 1..5_000_u64, 1 => 1..10_000_000_u64];
+    (rate(), rate(), millis(), millis(), 0..1_000_u64).prop_map(|(limit, toward, hold_ms, decay_ms, generation)| {
+        Governed { limit, toward, written_at_ms: 0, hold_ms, decay_ms, generation }
+    })
 }
 
 /// Steps of time in thousandths of a window; some go back.
@@ -190,11 +236,15 @@ fn any_step() -> impl Strategy<Value = i64> {
         1 => -300..0_i64]
 }
 
-type History = (u64, Vec<(i64, u16, Vec<Charges>)>);
+/// One call: how much later than the one before, who writes a gate's limit before it, and the decisions.
+type Call = (i64, u16, Option<(usize, Governed)>, Vec<Charges>);
+
+type History = (u64, Vec<Call>);
 
 fn any_history() -> impl Strategy<Value = History> {
     prop::sample::select(&WINDOWS[..]).prop_flat_map(|millis| {
-        let call = (any_step(), 0..1_000_u16, prop::collection::vec(any_charges(millis), 1..6));
+        let governed = prop::option::weighted(0.2, (0..2_usize, any_governed()));
+        let call = (any_step(), 0..1_000_u16, governed, prop::collection::vec(any_charges(millis), 1..6));
         (Just(millis), prop::collection::vec(call, 1..60))
     })
 }
@@ -202,7 +252,7 @@ fn any_history() -> impl Strategy<Value = History> {
 /// What is compared of a stored value: of a bucket not the instant until which it is kept, which the script moves
 /// once per call and Rust once per charge.
 fn comparable(number: u64, bytes: Vec<u8>) -> Vec<u8> {
-    if number >= 20 { bytes.into_iter().take(20).collect() } else { bytes }
+    if (20..30).contains(&number) { bytes.into_iter().take(20).collect() } else { bytes }
 }
 
 #[test]
@@ -216,15 +266,26 @@ fn script_and_rust_agree_on_every_tally_and_byte() {
         script.run::<()>(&[b"FLUSHALL"]);
         let mut model = Model::default();
         let mut micros = 1_700_000_000_123_456_i64;
-        for (step, extra, decisions) in calls {
+        for (step, extra, governed, decisions) in calls {
             micros += step * millis as i64 + i64::from(extra);
             let now = Timestamp::from_micros(micros as u64);
+            if let Some((number, governed)) = governed {
+                let (key, governed) = (key(GATES[number]), Governed { written_at_ms: now.as_millis(), ..governed });
+                if let Some(Counter::Gate(Some(state))) = model.counters.get_mut(&key) {
+                    state.governed = governed;
+                    script.run::<()>(&[b"SETRANGE", key.as_bytes(), b"0", &governed.to_bytes()]);
+                } else {
+                    let state = GateState::new(governed, now);
+                    script.run::<()>(&[b"SET", key.as_bytes(), &state.to_bytes()]);
+                    model.counters.insert(key, Counter::Gate(Some(state)));
+                }
+            }
             let expected: Vec<Tallies> = decisions.iter().map(|charges| model.decide(charges, now)).collect();
             let answered = call_all(&mut script, &decisions, now);
             for ((charges, expected), answered) in decisions.iter().zip(expected).zip(answered) {
                 prop_assert_eq!(answered, Ok(expected), "at {} of {:#?}", micros, charges);
             }
-            for number in [0, 1, 2, 10, 11, 20, 21, 22] {
+            for number in [0, 1, 2, 10, 11, 20, 21, 22, 30, 31] {
                 let stored = comparable(number, script.get(&key(number)));
                 prop_assert_eq!(stored, comparable(number, model.get(&key(number))), "key {} at {}", number, micros);
             }

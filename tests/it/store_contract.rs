@@ -41,6 +41,7 @@ fn charge(name: &str, policy: Policy, hits: Hits) -> Charge {
         Policy::SlidingWindow(_) => "s",
         Policy::FixedWindow(_) => "f",
         Policy::TokenBucket(_) => "b",
+        Policy::Gate(_) => "g",
     });
     Charge { key: key.finish(), policy, hits, enforcement: Enforcement::Enforced }
 }
@@ -258,7 +259,7 @@ async fn a_lowered_limit_holds_at_once_and_a_raised_one_too() {
         let index = match policy {
             Policy::SlidingWindow(_) => 0,
             Policy::FixedWindow(_) => 1,
-            Policy::TokenBucket(_) => 2,
+            Policy::TokenBucket(_) | Policy::Gate(_) => 2,
         };
         assert_eq!(one(&store, "moved", policies(2)[index], Hits::Add(1)).await.0, Verdict::Over);
         assert_eq!(one(&store, "moved", policies(6)[index], Hits::Add(2)).await.0, Verdict::Within);

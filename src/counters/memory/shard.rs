@@ -5,8 +5,8 @@
 //! ```
 //!
 //! *Empty from* is the instant from which on the counter holds nothing; *fill* is how much of its capacity it had
-//! used when it was last written, in 255ths. With both at hand, neither sweeping nor choosing whom to forget has to
-//! know rules or to unpack states.
+//! used when it was last written, in 254ths; 255 is a gate, which is never forgotten for another. With both at hand,
+//! neither sweeping nor choosing whom to forget has to know rules or to unpack states.
 
 use std::hash::BuildHasher;
 
@@ -17,7 +17,7 @@ use hashbrown::hash_table::Entry;
 use crate::clock::Timestamp;
 use crate::counters::Charge;
 use crate::window::in_place::InPlace;
-use crate::window::{Charging, Counter, Policy};
+use crate::window::{Charging, Counter, GateState, Policy};
 
 /// A bounded table of counters.
 #[derive(Debug)]
@@ -38,6 +38,9 @@ const CANDIDATES: usize = 8;
 
 /// Places of the table looked at for them at most: tables are at least half full when they are at their bound.
 const PLACES_MAX: usize = 64;
+
+/// The fill of a gate.
+const GATE: u8 = u8::MAX;
 
 /// Where the parts of a record stand.
 const EMPTY_FROM: std::ops::Range<usize> = 4..10;
@@ -68,6 +71,14 @@ impl Shard {
             .find(hash, |record| record.key() == key)
             .and_then(|record| policy.decode_counter(record.state()))
             .unwrap_or_else(|| policy.empty_counter())
+    }
+
+    /// The state of the gate of that key.
+    pub(super) fn gate(&self, hash: u64, key: &[u8]) -> Option<GateState> {
+        self.records
+            .find(hash, |record| record.key() == key)
+            .filter(|record| record.fill() == GATE)
+            .and_then(|record| GateState::decode(record.state()))
     }
 
     /// Where the counter of a charge lies and what is made of it there, if the charge can be made in place.
@@ -150,7 +161,7 @@ impl Shard {
                 self.remove(place);
                 return false;
             }
-            if least.is_none_or(|(fill, _)| record.fill() < fill) {
+            if record.fill() < GATE && least.is_none_or(|(fill, _)| record.fill() < fill) {
                 least = Some((record.fill(), place));
             }
             seen += 1;
@@ -200,7 +211,10 @@ impl Record {
 
     fn note(&mut self, used: u64, empty_from_ms: u64, policy: &Policy) {
         let capacity = policy.capacity().max(1);
-        let fill = (used.min(capacity) * 255 / capacity) as u8;
+        let fill = match policy {
+            Policy::Gate(_) => GATE,
+            _ => (used.min(capacity) * u64::from(GATE - 1) / capacity) as u8,
+        };
         self.0[EMPTY_FROM].copy_from_slice(&empty_from_ms.to_le_bytes()[..6]);
         self.0[FILL] = fill;
     }

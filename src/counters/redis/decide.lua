@@ -10,19 +10,20 @@
 --   policies  17 bytes each, first one per key in the order of the keys, then those by which a decision charges a key
 --             a second time in another way; behind them 2 bytes for each of the latter: the number of its key.
 --
---             bytes   sliding window (kind 1 to 4)   fixed window (kind 5)   token bucket (kind 6)
---             1       kind: the pair format          kind                    kind
---             4       limit                          limit                   units that drain in 1 us
---             6       window, ms                     window, ms              units that a hit costs
---             6       tick, ms                       0                       burst
+--             bytes   sliding window (kind 1 to 4)   fixed window (kind 5)   token bucket (kind 6)     gate (kind 7)
+--             1       kind: the pair format          kind                    kind                      kind
+--             4       limit                          limit                   units that drain in 1 us  1: counts only
+--             6       window, ms                     window, ms              units that a hit costs    limit without a value
+--             6       tick, ms                       0                       burst                     0
 --
 --   charges   9 bytes each, at most 1024, decision after decision: 2 number of the policy, 1 flags, 6 hits.
 --             flags = enforcement (0 enforced, 1 quota, 2 shadow) + 4 hits are given back
 --                     + 8 every counter on its own (else all or nothing) + 16 last of its decision
+--             gates come after the others of their decision, each once; hits are requests then
 --   instant   microseconds since the epoch instead of TIME. For tests: keys then live an hour longer, because Redis's
 --             own time does not follow.
 --
--- ANSWER, 13 bytes for each charge: 7 used * 16 + flags, 6 milliseconds until reset.
+-- ANSWER, 13 bytes for each charge: 7 used (of a gate: its limit) * 16 + flags, 6 milliseconds until reset.
 --   flags = verdict (0 within, 1 over, 2 never) + 4 charged, or for all charges of a decision that was not made
 --           8 a key holds something that is no string, 9 a key holds a string that no counter of that kind has
 --
@@ -31,6 +32,8 @@
 --                    then the older pairs, oldest first: 1 or 3 tick modulo 2^8 or 2^24, 2 or 4 hits
 --   fixed window     6 number of the window | 6 hits
 --   token bucket     7 instant, us | 7 debt | 6 units per hit | 6 instant until which the key is kept, ms
+--   gate             1 mark | 6 limit, 1/1000 per s | 6 toward | 6 written at, ms | 6 hold, ms | 6 decay, ms | 6 generation |
+--                    6 instant, ms | 7 tokens, millionths | 7 admitted | 7 refused        (src/window/gate.rs)
 --
 -- WHAT IT COSTS
 --   Redis's Lua interns every string and reads all of its bytes for that, so calls are cheap and bytes are not:
@@ -59,7 +62,7 @@ local cut, times, text = string.sub, string.rep, string.format
 local PAIR = {'<I1I2', '<I1I4', '<I3I2', '<I3I4'}
 local PAIR_BYTES = {3, 5, 5, 7}
 local OFFSETS = {256, 256, 16777216, 16777216}
-local FIXED_WINDOW, TOKEN_BUCKET = 5, 6
+local FIXED_WINDOW, TOKEN_BUCKET, GATE = 5, 6, 7
 
 local HEADER = '<I4I6I4I4I1'
 local FIRST_PAIR = 20                -- where it begins, counted from 1
@@ -68,6 +71,8 @@ local HITS_MAX = 281474976710655     -- 2^48 - 1
 local EXACT_MAX = 9007199254740991   -- 2^53 - 1
 local INSTANT_MAX_MS = 9007199254740 -- 2^53 us
 local WRONG_TYPE, UNREADABLE = 8, 9
+local RATE_MAX = 1000000000000       -- thousandths per second
+local KEPT_MS, RENEWED_MS = 4200000, 600000
 
 local now_us
 if ARGV[3] then
@@ -85,19 +90,19 @@ local policy = {unpack_from('<' .. times('I1I4I6I6', policies) .. times('I2', po
 local values = call('MGET', unpack(KEYS))
 
 -- One counter is spread over these tables.
---                        sliding window                                   fixed window          token bucket
-local sum = {}         -- hits in the log                                | hits                | debt in units
-local newest = {}      -- newest tick in the value, -1 if none           | number of window    | instant of the debt, us
-local newest_hits = {} -- hits of that tick                              |                     | units per hit
-local oldest = {}      -- tick of the oldest hits, -1 if none
+--                        sliding window                                   fixed window          token bucket         gate
+local sum = {}         -- hits in the log                                | hits                | debt in units      | tokens
+local newest = {}      -- newest tick in the value, -1 if none           | number of window    | instant of it, us  | instant, ms
+local newest_hits = {} -- hits of that tick                              |                     | units per hit      | limit
+local oldest = {}      -- tick of the oldest hits, -1 if none            |                     |                    | admitted
 local first = {}       -- where the older pairs begin
 -- What only few counters have.
 local past = {}        -- where the older pairs have ended, if not with the value
 local format = {}      -- how they are packed, if not as the policy says
 local added = {}       -- hits of this call, if its tick is a newer one
 local renewed = {}     -- whether the value must be written whole (log: and its expiry set)
-local keep_until = {}  --                                                |                     | as stored, ms
-local rate = {}        --                                                |                     | policy of last charge
+local keep_until = {}  --                                                |                     | as stored, ms      | how long, ms
+local rate = {}        --                                                |                     | policy of last     | refused
 local fault = {}       -- why the counter can't be used
 local changed = {}     -- whether it must be written
 
@@ -201,6 +206,35 @@ for i = 1, keys do
       end
     end
     sum[i], newest[i] = hits, number
+  elseif kind == GATE then
+    -- Without a value it begins with the policy's limit, which nobody governs and which goes nowhere.
+    local mark, limit, written, instant, tokens, admitted, refusals = 1, policy[4 * i - 1], now_ms, now_ms, nil, 0, 0
+    local toward, hold, decay = limit, 1, 1
+    if value then
+      mark, decay = 0, 0
+      if #value == 64 then
+        local generation
+        mark, limit, toward, written, hold, decay, generation, instant, tokens, admitted, refusals
+          = unpack_from('<I1I6I6I6I6I6I6I6I7I7I7', value)
+      end
+      if mark ~= 1 or decay == 0 or limit < 1 or limit > RATE_MAX or toward < 1 or toward > RATE_MAX
+        or instant > INSTANT_MAX_MS or tokens > EXACT_MAX or admitted > EXACT_MAX or refusals > EXACT_MAX then
+        fault[i] = UNREADABLE
+        limit, tokens = 1, 0
+      end
+    end
+    local under_way = now_ms - written - hold
+    if under_way >= decay then
+      limit = toward
+    elseif under_way > 0 then
+      limit = floor(limit + (toward - limit) * (under_way / decay))
+    end
+    local burst = max(limit * 1000, 1000000)
+    local elapsed = min(max(now_ms - instant, 0), ceil(burst / limit))
+    tokens = min((tokens or burst) + limit * elapsed, burst)
+    renewed[i] = not value or floor(now_ms / RENEWED_MS) > floor(instant / RENEWED_MS)
+    keep_until[i] = KEPT_MS + hold + decay
+    sum[i], newest[i], newest_hits[i], oldest[i], rate[i] = tokens, max(instant, now_ms), limit, admitted, refusals
   else
     local cost, units, instant = policy[4 * i - 1], 0, now_us
     keep_until[i], renewed[i] = 0, true
@@ -254,6 +288,7 @@ local charge = {unpack_from('<' .. times('I2I1I6', charges), ARGV[2])}
 local answer = {}             -- two numbers per charge
 local undo, undo_size = {}, 0 -- what a decision of several charges has to put back, eight values each
 local begun, refused, quotas, quotas_over, broken = 1, false, 0, 0, nil
+local gates, gated -- how many of the decision's charges are gates, and whether one of those refuses
 for c = 1, charges do
   local p, flags, hits = charge[3 * c - 2], charge[3 * c - 1], charge[3 * c]
   local last, each, gives = flags >= 16, false, false
@@ -353,6 +388,15 @@ for c = 1, charges do
     end
     sum[i], used, reset = held, held, (newest[i] + 1) * window - now_ms
 
+  elseif kind == GATE then
+    -- Looked at now, charged when the decision is known.
+    used, gates = newest_hits[i], (gates or 0) + 1
+    if gives then hits, charge[3 * c] = 0, 0 end
+    local missing = min(hits * 1000000, max(used * 1000, 1000000)) - held
+    if missing > 0 and policy[4 * p - 2] == 0 then
+      verdict, reset, gated = 1, ceil(missing / used), gated or flags == 0
+    end
+
   else
     local cost, burst = policy[4 * p - 1], policy[4 * p]
     if newest_hits[i] ~= cost then
@@ -374,8 +418,8 @@ for c = 1, charges do
     if verdict == 0 then used, reset = standing(i, p) else used = ceil(held / cost) end
   end
 
-  if verdict > 0 and flags == 0 then refused = true end
-  if flags == 1 then
+  if verdict > 0 and flags == 0 and kind < GATE then refused = true end
+  if flags == 1 and kind < GATE then
     quotas = quotas + 1
     if verdict > 0 then quotas_over = quotas_over + 1 end
   end
@@ -384,6 +428,8 @@ for c = 1, charges do
 
   if last then
     if quotas > 0 and quotas == quotas_over then refused = true end
+    local by_gates_alone = gated and not refused
+    refused = refused or gated
     -- One charge alone that was over has changed nothing and has its answer already.
     if broken or (refused and not each and begun < c) then
       while undo_size > 0 do
@@ -398,7 +444,7 @@ for c = 1, charges do
         if member > keys then member = policy[4 * policies + member - keys] end
         if broken then
           answer[2 * d - 1], answer[2 * d] = broken, 0
-        else
+        elseif policy[4 * member - 3] < GATE then
           verdict = answer[2 * d - 1] % 4
           used, reset = standing(member, member)
           answer[2 * d - 1] = used * 16 + verdict
@@ -406,7 +452,26 @@ for c = 1, charges do
         end
       end
     end
+    if gates and not broken then
+      for d = c - gates + 1, c do
+        p, hits = charge[3 * d - 2], charge[3 * d]
+        i = p
+        if p > keys then i = policy[4 * policies + p - keys] end
+        if refused then
+          if by_gates_alone and answer[2 * d - 1] % 4 > 0 then
+            rate[i], changed[i] = min(rate[i] + hits, EXACT_MAX), true
+          end
+        elseif hits > 0 then
+          if policy[4 * p - 2] == 0 then
+            sum[i] = max(sum[i] - min(hits * 1000000, max(newest_hits[i] * 1000, 1000000)), 0)
+          end
+          oldest[i], changed[i] = min(oldest[i] + hits, EXACT_MAX), true
+          answer[2 * d - 1] = answer[2 * d - 1] + 4
+        end
+      end
+    end
     begun, refused, quotas, quotas_over, broken, undo_size = c + 1, false, 0, 0, nil, 0
+    gates, gated = nil, false
   end
 end
 
@@ -415,7 +480,16 @@ end
 for i = 1, keys do
   if changed[i] then
     local key, kind, held = KEYS[i], policy[4 * i - 3], sum[i]
-    if held == 0 then
+    if kind == GATE then
+      local bucket = pack('<I6I7I7I7', newest[i], held, oldest[i], rate[i])
+      if renewed[i] then
+        local limit = policy[4 * i - 1]
+        local governed = values[i] and cut(values[i], 1, 37) or pack('<I1I6I6I6I6I6I6', 1, limit, limit, now_ms, 1, 1, 0)
+        call('SET', key, governed .. bucket, 'PX', text('%.0f', keep_until[i] + longer_ms))
+      else
+        call('SETRANGE', key, '37', bucket)
+      end
+    elseif held == 0 then
       call('DEL', key)
     elseif kind < FIXED_WINDOW then
       local value, at, hits = values[i], newest[i], added[i] or 0

@@ -93,6 +93,7 @@ const LAST: u8 = 16;
 
 const KIND_FIXED_WINDOW: u8 = 5;
 const KIND_TOKEN_BUCKET: u8 = 6;
+const KIND_GATE: u8 = 7;
 
 const WRONG_TYPE: u8 = 8;
 const UNREADABLE: u8 = 9;
@@ -410,7 +411,9 @@ fn are_alike(one: &Policy, other: &Policy) -> bool {
         (Policy::SlidingWindow(one), Policy::SlidingWindow(other)) => one.window() == other.window(),
         (Policy::FixedWindow(one), Policy::FixedWindow(other)) => one.window() == other.window(),
         (Policy::TokenBucket(one), Policy::TokenBucket(other)) => one.window() == other.window(),
-        (Policy::SlidingWindow(_), _) | (Policy::FixedWindow(_), _) | (Policy::TokenBucket(_), _) => false,
+        (Policy::Gate(_), Policy::Gate(_)) => true,
+        (Policy::SlidingWindow(_), _) | (Policy::FixedWindow(_), _) => false,
+        (Policy::TokenBucket(_), _) | (Policy::Gate(_), _) => false,
     }
 }
 
@@ -424,7 +427,9 @@ fn have_one_form(one: &Policy, other: &Policy) -> bool {
                 && one.pair_format() == other.pair_format()
         }
         (Policy::FixedWindow(one), Policy::FixedWindow(other)) => one.window() == other.window(),
-        (Policy::SlidingWindow(_), _) | (Policy::FixedWindow(_), _) | (Policy::TokenBucket(_), _) => false,
+        (Policy::Gate(_), Policy::Gate(_)) => true,
+        (Policy::SlidingWindow(_), _) | (Policy::FixedWindow(_), _) => false,
+        (Policy::TokenBucket(_), _) | (Policy::Gate(_), _) => false,
     }
 }
 
@@ -435,6 +440,7 @@ fn packed_policy(policy: &Policy) -> [u8; POLICY] {
         }
         Policy::FixedWindow(policy) => (KIND_FIXED_WINDOW, policy.limit(), policy.window().millis(), 0),
         Policy::TokenBucket(policy) => (KIND_TOKEN_BUCKET, policy.drain(), policy.cost(), u64::from(policy.burst())),
+        Policy::Gate(gate) => (KIND_GATE, u32::from(gate.observed), gate.start.millis(), 0),
     };
     let mut packed = [kind; POLICY];
     packed[1..5].copy_from_slice(&four.to_le_bytes());

@@ -131,6 +131,7 @@ fn decision(descriptors: usize) -> Decision {
     let judgement = |descriptor| Judgement {
         descriptor,
         rule: Some(descriptor),
+        gate: None,
         current_limit: tidegate::decision::CurrentLimit {
             limit: Limit { requests_per_unit: 60_000, window },
             name: None,

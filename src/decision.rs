@@ -35,8 +35,10 @@ pub struct CurrentLimit {
 pub struct Judgement {
     /// Which descriptor, from 0.
     pub descriptor: usize,
-    /// Position of the rule in its set; `None` for a limit that the request brought along.
+    /// Position of the rule in its set; `None` for a limit that the request brought along, and for a gate.
     pub rule: Option<usize>,
+    /// Position in its set of the adaptive service whose gate says it.
+    pub gate: Option<usize>,
     /// The limit as the answer states it.
     pub current_limit: CurrentLimit,
     /// How it counted.
@@ -85,6 +87,8 @@ pub struct DescriptorStatus {
     pub quota: bool,
     /// The rule behind it, by its position in the set.
     pub rule: Option<usize>,
+    /// The adaptive service whose gate is behind it, by its position in the set.
+    pub gate: Option<usize>,
 }
 
 /// The answer to the whole question.
@@ -172,6 +176,7 @@ impl Judgement {
             never: self.tally.verdict == Verdict::Never && !self.mode.shadow,
             quota: self.mode.quota,
             rule: self.rule,
+            gate: self.gate,
         }
     }
 }
@@ -214,10 +219,11 @@ impl Decision {
             && !a_quota_has_room(uncounted, judgements.iter().map(|j| (j.descriptor, j.mode)), modes)
     }
 
-    /// Whether some descriptor's hits are more than its limit can ever hold.
+    /// Whether the answer has something to say that only metadata can: hits of a descriptor that are more than its limit
+    /// can ever hold, or a gate that refuses.
     #[must_use]
-    pub fn never_passes(&self) -> bool {
-        self.statuses.iter().any(|status| status.never)
+    pub fn needs_metadata(&self) -> bool {
+        self.statuses.iter().any(|status| status.never || status.gate.is_some())
     }
 
     /// Index of the descriptor that the `RateLimit-*` headers report: the last one that is over and no quota, else
@@ -284,6 +290,7 @@ impl DescriptorStatus {
             never: false,
             quota,
             rule: None,
+            gate: None,
         }
     }
 }

@@ -16,6 +16,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use self::plan::Plan;
+use crate::clock::{Clock, SystemClock};
 use crate::counters::{CounterStore, StoreError, Tallies};
 use crate::decision::{Decision, ProcessModes};
 use crate::descriptor::RateQuery;
@@ -71,8 +72,9 @@ impl<S: CounterStore> Limiter<S> {
     /// Answers `query` before `deadline`. The store is asked at once; the future is the wait for its answer.
     ///
     /// # Errors
-    /// When no rules were ever in force, and when the store gives no answer. Charges may have happened in the second
-    /// case, where the error says so; they are never made twice.
+    /// When no rules were ever in force, and when the store gives no answer and no adaptive service's gate refuses by what
+    /// this replica knows. Charges may have happened in the second case, where the error says so; they are never made
+    /// twice.
     pub fn decide(
         &self,
         query: &RateQuery<'_>,
@@ -87,10 +89,15 @@ impl<S: CounterStore> Limiter<S> {
             // By reference: what is moved inside a future is kept in it twice.
             let Some((snapshot, plan, tallies)) = &mut asked else { return Err(LimiterError::NoRules) };
             let tallies = match tallies {
-                Some(tallies) => tallies.await.inspect_err(|_| plan.unanswered(snapshot))?,
-                None => Tallies::new(),
+                Some(tallies) => tallies.await.inspect_err(|_| plan.unanswered(snapshot)),
+                None => Ok(Tallies::new()),
             };
-            let decision = plan.decide(&tallies, snapshot, self.options.modes);
+            let modes = self.options.modes;
+            let decision = match tallies {
+                Ok(tallies) => plan.decide(&tallies, snapshot, modes),
+                // The caller may let pass what it gets no answer to. What protects a service goes on protecting it.
+                Err(error) => plan.decide_without_store(snapshot, modes, || SystemClock.now()).ok_or(error)?,
+            };
             if decision.shadowed {
                 self.metrics.totals().global_shadow_mode.increment();
             }

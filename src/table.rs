@@ -7,8 +7,12 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use hashbrown::HashMap;
 
+use crate::clock::{Clock, SystemClock};
+use crate::counters::local_gate::LocalGate;
 use crate::metrics::{Metrics, RuleCounters, near_threshold};
+use crate::rules::service::Service;
 use crate::rules::{Action, Rule, RuleSet};
 
 /// Counts the rule sets that were in force: 1 is the first.
@@ -23,6 +27,8 @@ pub struct Snapshot {
     /// The rules.
     pub rules: RuleSet,
     meters: Box<[Meter]>,
+    /// One for each adaptive service, in their order.
+    gates: Box<[Arc<LocalGate>]>,
 }
 
 /// What is measured of one rule.
@@ -66,6 +72,12 @@ impl Snapshot {
     pub fn meter(&self, rule: &Rule) -> &Meter {
         &self.meters[rule.index]
     }
+
+    /// What this replica knows of the gate of `service`, which is of this snapshot. A service's gate outlives reloads.
+    #[must_use]
+    pub fn gate(&self, service: &Service) -> &Arc<LocalGate> {
+        &self.gates[service.index]
+    }
 }
 
 // === impl LimitTable ===
@@ -89,9 +101,25 @@ impl TableWriter {
         let totals = self.metrics.totals();
         totals.rules_loaded.set(rules.rules().len() as u64);
         totals.config_generation.set(self.generation);
-        self.current.store(Some(Arc::new(Snapshot { generation, rules, meters })));
+        let gates = self.gates(&rules);
+        self.current.store(Some(Arc::new(Snapshot { generation, rules, meters, gates })));
         self.metrics.forget_unheld();
         generation
+    }
+
+    /// The gates of the services, those of the same name kept.
+    fn gates(&self, rules: &RuleSet) -> Box<[Arc<LocalGate>]> {
+        let before = self.current.load_full();
+        let known: HashMap<&str, &Arc<LocalGate>> = before
+            .iter()
+            .flat_map(|snapshot| snapshot.rules.services().iter().zip(&snapshot.gates))
+            .map(|(service, gate)| (&*service.name, gate))
+            .collect();
+        let gate = |service: &Service| match known.get(&*service.name) {
+            Some(gate) => Arc::clone(gate),
+            None => Arc::new(LocalGate::new(service.start, SystemClock.now())),
+        };
+        rules.services().iter().map(gate).collect()
     }
 
     fn meter(&self, rule: &Rule) -> Meter {

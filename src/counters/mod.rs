@@ -4,6 +4,7 @@
 //! all or none. What it answers is one [`Tally`] per charge, in order.
 
 pub mod any;
+pub mod local_gate;
 pub mod memory;
 pub mod redis;
 

@@ -8,21 +8,26 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::LimiterOptions;
+use crate::clock::Timestamp;
 use crate::counters::{Charge, Charges};
 use crate::decision::{CurrentLimit, Decision, Judgement, Mode, ProcessModes, Uncounted, a_quota_has_room};
 use crate::descriptor::{Descriptor, Hits, RateQuery};
-use crate::limit::Limit;
+use crate::key::CounterKey;
+use crate::limit::{Limit, Unit, Window};
 use crate::metrics::{Metrics, RuleCounters, near_threshold};
+use crate::rules::service::{Service, ServiceMode};
 use crate::rules::{Action, DomainRules, Found, Rule};
 use crate::table::Snapshot;
-use crate::window::{Charging, Enforcement, Policy, Tally};
+use crate::window::{Charging, Enforcement, Gate, Policy, Tally};
 
 /// What each descriptor comes to when its counters have spoken.
 pub(super) struct Plan {
     /// One for each descriptor.
     uncounted: SmallVec<[Uncounted; 8]>,
-    /// One for each charge, in their order, which is that of the descriptors.
+    /// One for each of the first charges, in their order, which is that of the descriptors.
     counted: SmallVec<[Counted; 4]>,
+    /// One for each of the charges behind them. Seldom any, so it takes no room for them.
+    gates: Vec<Gated>,
 }
 
 /// A limit that is charged.
@@ -33,6 +38,16 @@ struct Counted {
     limited_by: LimitedBy,
     /// Where it is measured, if not in the rule's own series: what the request's values chose.
     runtime_series: Option<Arc<RuleCounters>>,
+}
+
+/// A gate that is charged.
+struct Gated {
+    /// Position of the service in the snapshot.
+    service: usize,
+    /// The descriptors that the service governs.
+    descriptors: SmallVec<[u32; 2]>,
+    policy: Gate,
+    hits: Hits,
 }
 
 /// Where a limit comes from.
@@ -78,7 +93,8 @@ impl Plan {
         options: &LimiterOptions,
     ) -> (Plan, Charges) {
         let count = query.descriptors().len();
-        let plan = Plan { uncounted: SmallVec::from_elem(Uncounted::Unmatched, count), counted: SmallVec::new() };
+        let uncounted = SmallVec::from_elem(Uncounted::Unmatched, count);
+        let plan = Plan { uncounted, counted: SmallVec::new(), gates: Vec::new() };
         let charges = Charges { members: SmallVec::new(), charging: Charging::default() };
         let mut planning = Planning { plan, charges, snapshot, metrics, options };
         match snapshot.rules.domain(query.domain()) {
@@ -87,6 +103,7 @@ impl Plan {
                 planning.charges.charging = rules.charging();
                 planning.all(query, rules);
                 planning.plan.enforce(&mut planning.charges, options.modes);
+                planning.charge_gates();
             }
         }
         (planning.plan, planning.charges)
@@ -112,10 +129,32 @@ impl Plan {
 
     /// Measures what each counter said and folds it into the answer.
     pub(super) fn decide(&self, tallies: &[Tally], snapshot: &Snapshot, modes: ProcessModes) -> Decision {
-        debug_assert_eq!(self.counted.len(), tallies.len(), "a store answers each charge");
+        debug_assert_eq!(self.counted.len() + self.gates.len(), tallies.len(), "a store answers each charge");
+        let (tallies, of_gates) = tallies.split_at(self.counted.len());
         let judge = |(counted, tally): (&Counted, &Tally)| counted.judge(*tally, snapshot);
-        let judgements: SmallVec<[Judgement; 4]> = self.counted.iter().zip(tallies).map(judge).collect();
+        let mut judgements: SmallVec<[Judgement; 4]> = self.counted.iter().zip(tallies).map(judge).collect();
+        judgements.extend(self.gates.iter().zip(of_gates).flat_map(|(gated, tally)| gated.judge(*tally)));
         Decision::of(&self.uncounted, &judgements, modes)
+    }
+
+    /// What the gates refuse by what this replica knows of them, as the store gave no answer; `None` if they refuse
+    /// nothing, or there are none.
+    pub(super) fn decide_without_store(
+        &self,
+        snapshot: &Snapshot,
+        modes: ProcessModes,
+        now: impl FnOnce() -> Timestamp,
+    ) -> Option<Decision> {
+        if self.gates.is_empty() {
+            return None;
+        }
+        let now = now();
+        let mut judgements: SmallVec<[Judgement; 4]> = SmallVec::new();
+        for gated in &self.gates {
+            let service = &snapshot.rules.services()[gated.service];
+            judgements.extend(gated.judge(snapshot.gate(service).ask(gated.policy.observed, gated.hits, now)));
+        }
+        (!judgements.is_empty()).then(|| Decision::of(&self.uncounted, &judgements, modes))
     }
 }
 
@@ -138,6 +177,7 @@ impl Planning<'_> {
     }
 
     fn apply(&mut self, index: usize, found: Found<'_>, hits: Hits, replaced: &[&Arc<str>]) {
+        let service = self.snapshot.rules.governing(found.rule.index);
         match found.rule.action {
             Action::Unlimited => {
                 self.plan.uncounted[index] = Uncounted::Unlimited;
@@ -145,13 +185,56 @@ impl Planning<'_> {
                     self.snapshot.meter(found.rule).counters.record_unlimited(hits);
                 }
             }
-            Action::Limited { .. } if found.rule.name.as_ref().is_some_and(|name| replaced.contains(&name)) => {}
+            Action::Limited { .. } if found.rule.name.as_ref().is_some_and(|name| replaced.contains(&name)) => return,
             Action::Limited { policy, shadow_mode, quota_mode, .. } => {
                 let mode = Mode { shadow: shadow_mode, quota: quota_mode || self.options.modes.quota_mode };
                 let (counted, charge) = counted(index, found, policy, mode, hits, self.metrics);
                 self.charge(counted, charge);
             }
         }
+        if let Some(service) = service {
+            self.pass_gate(service, index, hits);
+        }
+    }
+
+    /// Notes that a descriptor leads to a service. A request passes its gate once, however many of its descriptors do
+    /// and whatever they cost; one that only looks, looks, and what is given back was a request's that has passed.
+    fn pass_gate(&mut self, service: &Service, descriptor: usize, hits: Hits) {
+        let hits = match hits {
+            Hits::Add(hits) => Hits::Add(hits.min(1)),
+            Hits::GiveBack(_) => return,
+        };
+        let descriptor = descriptor as u32;
+        match self.plan.gates.iter_mut().find(|gated| gated.service == service.index) {
+            Some(gated) => {
+                gated.descriptors.push(descriptor);
+                if hits == Hits::Add(1) {
+                    gated.hits = hits;
+                }
+            }
+            None => {
+                let (start, observed) = match service.mode {
+                    ServiceMode::Off => (service.bounds.max, false),
+                    ServiceMode::Observe => (service.start, true),
+                    ServiceMode::Enforce => (service.start, false),
+                };
+                // A process in shadow mode lets everything through: then the gate counts that.
+                let policy = Gate { start, observed: observed || self.options.modes.shadow_mode };
+                let descriptors = SmallVec::from_slice(&[descriptor]);
+                self.plan.gates.push(Gated { service: service.index, descriptors, policy, hits });
+            }
+        }
+    }
+
+    /// Charges the gates behind everything else: they hear what the others say.
+    fn charge_gates(&mut self) {
+        let services = self.snapshot.rules.services();
+        self.charges.members.extend(self.plan.gates.iter().map(|gated| Charge {
+            key: CounterKey::gate(&self.options.key_prefix, &services[gated.service].name),
+            policy: Policy::Gate(gated.policy),
+            hits: gated.hits,
+            enforcement: Enforcement::Enforced,
+        }));
     }
 
     fn charge(&mut self, counted: Counted, charge: Charge) {
@@ -206,6 +289,27 @@ fn overridden(
     (counted, Charge { key, policy, hits: descriptor.hits, enforcement: Enforcement::Enforced })
 }
 
+// === impl Gated ===
+
+impl Gated {
+    /// What a gate says to the descriptors that lead to it: nothing, unless it is over. Its limit is that of the moment,
+    /// in whole requests per second, at least 1.
+    fn judge(&self, tally: Tally) -> impl Iterator<Item = Judgement> {
+        let per_second = u32::try_from(tally.used.saturating_add(500) / 1_000).unwrap_or(u32::MAX).max(1);
+        let limit = Limit { requests_per_unit: per_second, window: Window::from(Unit::Second) };
+        let over = tally.verdict.is_over().then_some(&self.descriptors);
+        over.into_iter().flatten().map(move |descriptor| Judgement {
+            descriptor: *descriptor as usize,
+            rule: None,
+            gate: Some(self.service),
+            current_limit: CurrentLimit { limit, name: None },
+            policy: Policy::Gate(self.policy),
+            mode: Mode { shadow: false, quota: false },
+            tally,
+        })
+    }
+}
+
 // === impl Counted ===
 
 impl Counted {
@@ -218,6 +322,7 @@ impl Counted {
         Judgement {
             descriptor: self.descriptor as usize,
             rule: rule.map(|rule| rule.index),
+            gate: None,
             current_limit: CurrentLimit { limit, name: rule.and_then(|rule| rule.name.clone()) },
             policy,
             mode: self.mode,

@@ -1,8 +1,8 @@
 //! The `dynamic_metadata` of an answer, which Envoy puts under the filter's namespace for logs and later filters.
 //!
 //! Two parts. `tidegate` is ours and only there when there is something to say: `never_passes` lists the positions of
-//! descriptors whose hits are more than their limit can ever hold, so that nobody retries them. The rest is the
-//! reference's (its `RESPONSE_DYNAMIC_METADATA`): the question as it came, and `metadata`, merged from the rules that
+//! descriptors whose hits are more than their limit can ever hold, so that nobody retries them; `gate` names the adaptive
+//! service whose limit refused the request (the first of them). The rest is the reference's (its `RESPONSE_DYNAMIC_METADATA`): the question as it came, and `metadata`, merged from the rules that
 //! passed, the first value of a key winning and nested maps merged. Nothing is merged into a rule: each answer has its
 //! own copy.
 
@@ -27,9 +27,15 @@ pub fn metadata(request: &RateLimitRequest, answer: &Answer, with_request: bool)
     }
     let never = answer.decision.statuses.iter().enumerate().filter(|(_, status)| status.never);
     let never: Vec<Value> = never.map(|(index, _)| number(index as f64)).collect();
+    let mut own = Struct::default();
     if !never.is_empty() {
-        let mut own = Struct::default();
         insert(&mut own, "never_passes", Kind::ListValue(ListValue { values: never }));
+    }
+    if let Some(service) = answer.decision.statuses.iter().find_map(|status| status.gate) {
+        let name = answer.snapshot.rules.services()[service].name.to_string();
+        insert(&mut own, "gate", Kind::StringValue(name));
+    }
+    if !own.fields.is_empty() {
         insert(&mut fields, "tidegate", Kind::StructValue(own));
     }
     (!fields.fields.is_empty()).then_some(fields)

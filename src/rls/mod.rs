@@ -106,7 +106,7 @@ impl<S: CounterStore + Clone> RlsService<S> {
             let domain = read::query(message).map_or("", |converted| converted.query.domain());
             self.count(error, domain);
         })?;
-        if self.options.headers.is_none() && !answer.decision.never_passes() {
+        if self.options.headers.is_none() && !answer.decision.needs_metadata() {
             return Ok(write::response(&answer.decision));
         }
         Ok(message::encode(&self.response(&RateLimitRequest::default(), &answer)))

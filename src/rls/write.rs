@@ -124,6 +124,7 @@ mod tests {
                 never: false,
                 quota: false,
                 rule: None,
+                gate: None,
             },
         )
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::LimiterOptions;
-use crate::clock::Timestamp;
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::counters::{Charge, Charges};
 use crate::decision::{CurrentLimit, Decision, Judgement, Mode, ProcessModes, Uncounted, a_quota_has_room};
 use crate::descriptor::{Descriptor, Hits, RateQuery};
@@ -54,6 +54,8 @@ struct Gated {
 enum LimitedBy {
     /// The rule at this position of the snapshot.
     Rule(usize),
+    /// The rule at this position of the snapshot, at a share of its limit.
+    Scaled(usize, Box<Override>),
     /// The request.
     Override(Box<Override>),
 }
@@ -188,13 +190,29 @@ impl Planning<'_> {
             Action::Limited { .. } if found.rule.name.as_ref().is_some_and(|name| replaced.contains(&name)) => return,
             Action::Limited { policy, shadow_mode, quota_mode, .. } => {
                 let mode = Mode { shadow: shadow_mode, quota: quota_mode || self.options.modes.quota_mode };
-                let (counted, charge) = counted(index, found, policy, mode, hits, self.metrics);
+                let (mut counted, mut charge) = counted(index, found, policy, mode, hits, self.metrics);
+                if let Some(service) = service.filter(|service| service.scales_rules()) {
+                    self.scale(service, &mut counted, &mut charge);
+                }
                 self.charge(counted, charge);
             }
         }
         if let Some(service) = service {
             self.pass_gate(service, index, hits);
         }
+    }
+
+    /// Lowers a limit as far as the service's own is lowered, by what this replica heard last of it.
+    fn scale(&self, service: &Service, counted: &mut Counted, charge: &mut Charge) {
+        let LimitedBy::Rule(rule) = counted.limited_by else { return };
+        let limit = self.snapshot.gate(service).limit(SystemClock.now());
+        let policy = charge.policy.scaled(limit.per_second() / service.bounds.max.per_second());
+        let Action::Limited { limit, .. } = self.snapshot.rules.rules()[rule].action else { return };
+        let requests_per_unit = policy.limit();
+        let limit = Limit { requests_per_unit, ..limit };
+        let near_threshold = near_threshold(u64::from(requests_per_unit), self.options.near_limit_ratio);
+        counted.limited_by = LimitedBy::Scaled(rule, Box::new(Override { limit, policy, near_threshold }));
+        charge.policy = policy;
     }
 
     /// Notes that a descriptor leads to a service. A request passes its gate once, however many of its descriptors do
@@ -337,6 +355,12 @@ impl Counted {
                 let Override { limit, policy, near_threshold } = **brought;
                 let series = runtime_series.expect("a limit that a request brought has a series of its own");
                 Counting { rule: None, limit, policy, near_threshold, series }
+            }
+            LimitedBy::Scaled(index, scaled) => {
+                let Override { limit, policy, near_threshold } = **scaled;
+                let rule = &snapshot.rules.rules()[*index];
+                let series = runtime_series.unwrap_or(&snapshot.meter(rule).counters);
+                Counting { rule: Some(rule), limit, policy, near_threshold, series }
             }
             LimitedBy::Rule(index) => {
                 let rule = &snapshot.rules.rules()[*index];

@@ -136,6 +136,12 @@ impl SlidingWindow {
         SlidingWindow { limit, window, tick, format }
     }
 
+    /// This policy with a lower limit, in the same form: a limit that moves with every decision rewrites no log.
+    #[must_use]
+    pub(super) fn lowered(self, limit: u32) -> SlidingWindow {
+        SlidingWindow { limit: limit.min(self.limit), ..self }
+    }
+
     /// Hits per window.
     #[must_use]
     pub fn limit(&self) -> u32 {

@@ -164,6 +164,36 @@ impl Policy {
         }
     }
 
+    /// Hits per window, whatever the burst. A gate has its limit elsewhere: 0.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        match self {
+            Policy::SlidingWindow(policy) => policy.limit(),
+            Policy::FixedWindow(policy) => policy.limit(),
+            Policy::TokenBucket(policy) => policy.limit(),
+            Policy::Gate(_) => 0,
+        }
+    }
+
+    /// This policy with its limit at `share` of what it was, 0 to 1: rounded to the nearest, and at least 1 where it was.
+    /// Its counters keep their form.
+    #[must_use]
+    pub fn scaled(self, share: f64) -> Policy {
+        let scaled =
+            |limit: u32| (f64::from(limit) * share.clamp(0.0, 1.0)).round().max(f64::from(limit.min(1))) as u32;
+        match self {
+            Policy::SlidingWindow(policy) => Policy::SlidingWindow(policy.lowered(scaled(policy.limit()))),
+            Policy::FixedWindow(policy) => {
+                Policy::FixedWindow(FixedWindow::new(scaled(policy.limit()), policy.window()))
+            }
+            Policy::TokenBucket(policy) => {
+                let (limit, burst) = (scaled(policy.limit()), scaled(policy.burst()));
+                Policy::TokenBucket(TokenBucket::new(limit, policy.window(), burst))
+            }
+            Policy::Gate(_) => self,
+        }
+    }
+
     /// A counter that holds nothing.
     #[must_use]
     pub fn empty_counter(&self) -> Counter {

@@ -201,6 +201,16 @@ pub enum Secret {
     File(PathBuf),
 }
 
+// === impl Service ===
+
+impl Service {
+    /// Whether the governed rules' limits follow the service's: a limit that isn't enforced moves nothing.
+    #[must_use]
+    pub fn scales_rules(&self) -> bool {
+        self.scale_rules && self.mode == ServiceMode::Enforce
+    }
+}
+
 // === impl ServiceMode ===
 
 impl ServiceMode {

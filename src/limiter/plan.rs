@@ -26,8 +26,8 @@ pub(super) struct Plan {
     uncounted: SmallVec<[Uncounted; 8]>,
     /// One for each of the first charges, in their order, which is that of the descriptors.
     counted: SmallVec<[Counted; 4]>,
-    /// One for each of the charges behind them. Seldom any, so it takes no room for them.
-    gates: Vec<Gated>,
+    /// One for each of the charges behind them. There are seldom any, so they take no room here.
+    gates: Option<Box<Gates>>,
 }
 
 /// A limit that is charged.
@@ -39,6 +39,8 @@ struct Counted {
     /// Where it is measured, if not in the rule's own series: what the request's values chose.
     runtime_series: Option<Arc<RuleCounters>>,
 }
+
+type Gates = SmallVec<[Gated; 1]>;
 
 /// A gate that is charged.
 struct Gated {
@@ -54,13 +56,13 @@ struct Gated {
 enum LimitedBy {
     /// The rule at this position of the snapshot.
     Rule(usize),
-    /// The rule at this position of the snapshot, at a share of its limit.
-    Scaled(usize, Box<Override>),
-    /// The request.
-    Override(Box<Override>),
+    /// Something else than a rule as it stands: the request, or a rule at a share of its limit.
+    Other(Box<Other>),
 }
 
-struct Override {
+struct Other {
+    /// Position of the rule that is scaled; `None` for a limit that the request brought.
+    rule: Option<usize>,
     limit: Limit,
     policy: Policy,
     near_threshold: u64,
@@ -96,7 +98,7 @@ impl Plan {
     ) -> (Plan, Charges) {
         let count = query.descriptors().len();
         let uncounted = SmallVec::from_elem(Uncounted::Unmatched, count);
-        let plan = Plan { uncounted, counted: SmallVec::new(), gates: Vec::new() };
+        let plan = Plan { uncounted, counted: SmallVec::new(), gates: None };
         let charges = Charges { members: SmallVec::new(), charging: Charging::default() };
         let mut planning = Planning { plan, charges, snapshot, metrics, options };
         match snapshot.rules.domain(query.domain()) {
@@ -120,6 +122,10 @@ impl Plan {
         }
     }
 
+    fn gates(&self) -> &[Gated] {
+        self.gates.as_ref().map_or(&[], |gates| gates)
+    }
+
     /// Counts the hits that no store answered for.
     pub(super) fn unanswered(&self, snapshot: &Snapshot) {
         for counted in &self.counted {
@@ -131,11 +137,11 @@ impl Plan {
 
     /// Measures what each counter said and folds it into the answer.
     pub(super) fn decide(&self, tallies: &[Tally], snapshot: &Snapshot, modes: ProcessModes) -> Decision {
-        debug_assert_eq!(self.counted.len() + self.gates.len(), tallies.len(), "a store answers each charge");
+        debug_assert_eq!(self.counted.len() + self.gates().len(), tallies.len(), "a store answers each charge");
         let (tallies, of_gates) = tallies.split_at(self.counted.len());
         let judge = |(counted, tally): (&Counted, &Tally)| counted.judge(*tally, snapshot);
         let mut judgements: SmallVec<[Judgement; 4]> = self.counted.iter().zip(tallies).map(judge).collect();
-        judgements.extend(self.gates.iter().zip(of_gates).flat_map(|(gated, tally)| gated.judge(*tally)));
+        judgements.extend(self.gates().iter().zip(of_gates).flat_map(|(gated, tally)| gated.judge(*tally)));
         Decision::of(&self.uncounted, &judgements, modes)
     }
 
@@ -147,12 +153,10 @@ impl Plan {
         modes: ProcessModes,
         now: impl FnOnce() -> Timestamp,
     ) -> Option<Decision> {
-        if self.gates.is_empty() {
-            return None;
-        }
+        let gates = self.gates.as_ref()?;
         let now = now();
         let mut judgements: SmallVec<[Judgement; 4]> = SmallVec::new();
-        for gated in &self.gates {
+        for gated in &**gates {
             let service = &snapshot.rules.services()[gated.service];
             judgements.extend(gated.judge(snapshot.gate(service).ask(gated.policy.observed, gated.hits, now)));
         }
@@ -211,7 +215,7 @@ impl Planning<'_> {
         let requests_per_unit = policy.limit();
         let limit = Limit { requests_per_unit, ..limit };
         let near_threshold = near_threshold(u64::from(requests_per_unit), self.options.near_limit_ratio);
-        counted.limited_by = LimitedBy::Scaled(rule, Box::new(Override { limit, policy, near_threshold }));
+        counted.limited_by = LimitedBy::Other(Box::new(Other { rule: Some(rule), limit, policy, near_threshold }));
         charge.policy = policy;
     }
 
@@ -223,7 +227,8 @@ impl Planning<'_> {
             Hits::GiveBack(_) => return,
         };
         let descriptor = descriptor as u32;
-        match self.plan.gates.iter_mut().find(|gated| gated.service == service.index) {
+        let gates = self.plan.gates.get_or_insert_default();
+        match gates.iter_mut().find(|gated| gated.service == service.index) {
             Some(gated) => {
                 gated.descriptors.push(descriptor);
                 if hits == Hits::Add(1) {
@@ -239,7 +244,7 @@ impl Planning<'_> {
                 // A process in shadow mode lets everything through: then the gate counts that.
                 let policy = Gate { start, observed: observed || self.options.modes.shadow_mode };
                 let descriptors = SmallVec::from_slice(&[descriptor]);
-                self.plan.gates.push(Gated { service: service.index, descriptors, policy, hits });
+                gates.push(Gated { service: service.index, descriptors, policy, hits });
             }
         }
     }
@@ -247,7 +252,7 @@ impl Planning<'_> {
     /// Charges the gates behind everything else: they hear what the others say.
     fn charge_gates(&mut self) {
         let services = self.snapshot.rules.services();
-        self.charges.members.extend(self.plan.gates.iter().map(|gated| Charge {
+        self.charges.members.extend(self.plan.gates().iter().map(|gated| Charge {
             key: CounterKey::gate(&self.options.key_prefix, &services[gated.service].name),
             policy: Policy::Gate(gated.policy),
             hits: gated.hits,
@@ -301,7 +306,7 @@ fn overridden(
         descriptor: index as u32,
         mode: Mode { shadow: false, quota: options.modes.quota_mode },
         hits: descriptor.hits,
-        limited_by: LimitedBy::Override(Box::new(Override { limit, policy, near_threshold })),
+        limited_by: LimitedBy::Other(Box::new(Other { rule: None, limit, policy, near_threshold })),
         runtime_series: Some(metrics.runtime(rules.name(), &path)),
     };
     (counted, Charge { key, policy, hits: descriptor.hits, enforcement: Enforcement::Enforced })
@@ -351,16 +356,12 @@ impl Counted {
     fn counting<'s>(&'s self, snapshot: &'s Snapshot) -> Counting<'s> {
         let runtime_series = self.runtime_series.as_deref();
         match &self.limited_by {
-            LimitedBy::Override(brought) => {
-                let Override { limit, policy, near_threshold } = **brought;
-                let series = runtime_series.expect("a limit that a request brought has a series of its own");
-                Counting { rule: None, limit, policy, near_threshold, series }
-            }
-            LimitedBy::Scaled(index, scaled) => {
-                let Override { limit, policy, near_threshold } = **scaled;
-                let rule = &snapshot.rules.rules()[*index];
-                let series = runtime_series.unwrap_or(&snapshot.meter(rule).counters);
-                Counting { rule: Some(rule), limit, policy, near_threshold, series }
+            LimitedBy::Other(other) => {
+                let Other { rule, limit, policy, near_threshold } = **other;
+                let rule = rule.map(|index| &snapshot.rules.rules()[index]);
+                let series = runtime_series.or_else(|| rule.map(|rule| &*snapshot.meter(rule).counters));
+                let series = series.expect("a limit that a request brought has a series of its own");
+                Counting { rule, limit, policy, near_threshold, series }
             }
             LimitedBy::Rule(index) => {
                 let rule = &snapshot.rules.rules()[*index];

@@ -38,8 +38,9 @@ pub(crate) const TOLERANCE: f64 = 0.4;
 pub(crate) const COUNTER_HIT_ONCE_BYTES: usize = 120;
 pub(crate) const COUNTER_FULL_BYTES: usize = 320;
 
-/// Bytes of the future of one decision: what each call under way holds at least.
-pub(crate) const DECISION_FUTURE_BYTES: usize = 400;
+/// Bytes of the future of one decision: what each call under way holds at least. Eight of them lead to the gates of
+/// adaptive services, where there are any.
+pub(crate) const DECISION_FUTURE_BYTES: usize = 408;
 
 // === impl Allocations ===
 

@@ -14,6 +14,7 @@ use super::error::{KeyPath, Place, Report};
 use super::file::{
     Elements, Field, Located, RawCounted, RawDescriptor, RawEntry, RawFile, RawLimit, RawSubset, RawUnit,
 };
+use super::service;
 use super::value::{self, Reader};
 use super::words::{self, Level};
 use super::yaml::{Document, Node, Pair, Value};
@@ -21,7 +22,7 @@ use crate::limit::Unit;
 
 /// The words of one map, each with its values in the order of the file.
 #[derive(Default)]
-struct Words<'y, 't> {
+pub(super) struct Words<'y, 't> {
     known: SmallVec<[(&'static str, &'y Node<'t>); 8]>,
     /// Words that were probably meant by unknown ones. If they are missing, that is said already.
     misspelt: SmallVec<[&'static str; 1]>,
@@ -50,31 +51,36 @@ pub(super) fn file(document: &Document<'_>, name: &str, report: &mut Report) -> 
         charging: bind.one("charging", value::charging),
         descriptors: bind.list("descriptors", Level::Descriptor, descriptor),
         subsets: bind.list("subsets", Level::Subset, subset),
+        prometheus: bind.map("prometheus", Level::Prometheus, service::bind::prometheus),
+        services: bind.list("services", Level::Service, service::bind::service),
+        tells_of_services: ["prometheus", "services"]
+            .iter()
+            .any(|word| words.misspelt.contains(word) || words.known.iter().any(|(known, _)| known == word)),
     }
 }
 
 /// One map being bound.
-struct Bind<'b, 'y, 't> {
-    words: &'b Words<'y, 't>,
-    path: &'b KeyPath<'b>,
-    report: &'b mut Report,
+pub(super) struct Bind<'b, 'y, 't> {
+    pub(super) words: &'b Words<'y, 't>,
+    pub(super) path: &'b KeyPath<'b>,
+    pub(super) report: &'b mut Report,
 }
 
 // === impl Bind ===
 
 impl<'y, 't> Bind<'_, 'y, 't> {
     /// Every value of `word`, in the order of the file.
-    fn all(&self, word: &str) -> impl DoubleEndedIterator<Item = &'y Node<'t>> {
+    pub(super) fn all(&self, word: &str) -> impl DoubleEndedIterator<Item = &'y Node<'t>> {
         self.words.known.iter().filter(move |(name, _)| *name == word).map(|(_, node)| *node)
     }
 
     /// Whether an unknown word stands there in place of `word`.
-    fn is_misspelt(&self, word: &str) -> bool {
+    pub(super) fn is_misspelt(&self, word: &str) -> bool {
         self.words.misspelt.contains(&word)
     }
 
     /// Binds the value of `word`. Those that a later one replaces are only checked.
-    fn one<T>(&mut self, word: &'static str, read: Reader<T>) -> Field<T> {
+    pub(super) fn one<T>(&mut self, word: &'static str, read: Reader<T>) -> Field<T> {
         let path = self.path.word(word);
         let mut field = if self.is_misspelt(word) { Field::Wrong } else { Field::Absent };
         let nodes: SmallVec<[&Node<'_>; 2]> = self.all(word).collect();
@@ -85,7 +91,7 @@ impl<'y, 't> Bind<'_, 'y, 't> {
     }
 
     /// A text, of which the empty one is as good as none.
-    fn text(&mut self, word: &'static str) -> Field<String> {
+    pub(super) fn text(&mut self, word: &'static str) -> Field<String> {
         match self.one(word, value::text) {
             Field::Given(located) if located.value.is_empty() => Field::Absent,
             field => field,
@@ -97,7 +103,7 @@ impl<'y, 't> Bind<'_, 'y, 't> {
     }
 
     /// Binds a list of maps.
-    fn list<T>(
+    pub(super) fn list<T>(
         &mut self,
         word: &'static str,
         level: Level,
@@ -124,6 +130,28 @@ impl<'y, 't> Bind<'_, 'y, 't> {
             }
         }
         bound
+    }
+
+    /// Binds a map; of several the last one counts.
+    pub(super) fn map<T>(
+        &mut self,
+        word: &'static str,
+        level: Level,
+        bind: fn(&Words<'y, 't>, Place, &KeyPath<'_>, &mut Report) -> T,
+    ) -> Field<T> {
+        let path = self.path.word(word);
+        let mut field = if self.is_misspelt(word) { Field::Wrong } else { Field::Absent };
+        let nodes: SmallVec<[&Node<'_>; 2]> = self.all(word).collect();
+        for node in nodes {
+            field = match map_words(node, level, &path, self.report) {
+                Some(_) if value::is_null(node) => Field::Absent,
+                Some(words) => {
+                    Field::Given(Located { value: bind(&words, node.place, &path, self.report), place: node.place })
+                }
+                None => Field::Wrong,
+            };
+        }
+        field
     }
 
     fn rate_limit(&mut self) -> Field<RawLimit> {
@@ -307,7 +335,11 @@ fn known_words<'y, 't>(pairs: &'y [Pair<'t>], level: Level, path: &KeyPath<'_>, 
                 check_shape(&pair.value, &below, report);
             }
             Some(word) => {
-                let text = format!("'{}' can't stand in {}; it belongs in {}", word.name, level.name(), word.home());
+                let (meant, hint) = words::meant(name, level);
+                words.misspelt.extend(meant);
+                let hint = meant.map_or(String::new(), |_| format!("; {hint}"));
+                let text =
+                    format!("'{}' can't stand in {}; it belongs in {}{hint}", word.name, level.name(), word.home());
                 report.mistake(&below, pair.key.place, text);
             }
         }

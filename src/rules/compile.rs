@@ -11,6 +11,7 @@ use super::error::{KeyPath, Place, Report, quoted};
 use super::file::{Elements, Field, Located, RawCounted, RawDescriptor, RawFile, RawLimit, RawSubset};
 use super::identity::RuleKind;
 use super::names::Names;
+use super::service;
 use super::set::{DomainRules, RuleSet};
 use super::subset::{self, Subsets};
 use super::tree::{NodeId, Tree};
@@ -23,19 +24,23 @@ pub(super) fn compile(files: &[RawFile], options: &Options, report: &mut Report)
     let mut by_name: HashMap<&str, usize> = HashMap::new();
     let mut draft_of = Vec::with_capacity(files.len());
     for file in files {
+        if !file.holds_rules() {
+            continue;
+        }
         let draft = draft_for(file, options, &mut drafts, &mut by_name, report);
         drafts[draft].begin_file(file, report);
-        draft_of.push(draft);
+        draft_of.push((file, draft));
     }
     // The whole domain's defaults and names are known now, wherever they stand.
     let mut rules = Vec::new();
-    for (file, draft) in files.iter().zip(draft_of) {
+    for (file, draft) in draft_of {
         let defaults = drafts[draft].defaults(&options.defaults);
         Compiler { file, draft: &mut drafts[draft], defaults, rules: &mut rules, report }.compile_file();
     }
     let rules: Arc<[Rule]> = rules.into();
     let domains = drafts.into_iter().map(|draft| draft.finish(&rules, &options.defaults)).collect();
-    RuleSet::new(Arc::clone(&rules), domains)
+    let (services, prometheus) = service::compile::compile(files, &rules, report);
+    RuleSet::new(rules, domains).with_services(services, prometheus)
 }
 
 /// A domain in the making.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::Algorithm;
 use super::error::Place;
+use super::service::file::{RawPrometheus, RawService};
 use crate::limit::Unit;
 use crate::window::{Charging, Precision};
 
@@ -46,6 +47,10 @@ pub(super) struct RawFile {
     pub(super) charging: Field<Charging>,
     pub(super) descriptors: Elements<RawDescriptor>,
     pub(super) subsets: Elements<RawSubset>,
+    pub(super) prometheus: Field<RawPrometheus>,
+    pub(super) services: Elements<RawService>,
+    /// Whether it has one of the two before, be it wrong.
+    pub(super) tells_of_services: bool,
 }
 
 #[derive(Debug)]
@@ -103,6 +108,19 @@ pub(super) struct RawLimit {
 pub(super) struct RawUnit {
     pub(super) text: String,
     pub(super) unit: Option<Unit>,
+}
+
+// === impl RawFile ===
+
+impl RawFile {
+    /// Whether it holds rules, or should: a file that tells of adaptive services alone needs no domain.
+    pub(super) fn holds_rules(&self) -> bool {
+        let Elements { items: descriptors, is_wrong: wrong_descriptors } = &self.descriptors;
+        let Elements { items: subsets, is_wrong: wrong_subsets } = &self.subsets;
+        let names_rules = !descriptors.is_empty() || !subsets.is_empty() || *wrong_descriptors || *wrong_subsets;
+        let sets_defaults = !self.algorithm.is_absent() || !self.precision.is_absent() || !self.charging.is_absent();
+        !self.tells_of_services || !self.domain.is_absent() || names_rules || sets_defaults
+    }
 }
 
 // === impl Field ===

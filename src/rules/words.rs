@@ -4,7 +4,10 @@
 //! nothing. Such files must load here too, so that is a warning. Words that only we know are new to every file, so a
 //! wrong level is a mistake.
 
-use Level::{Descriptor, RateLimit, Replaces, Root, Subset, SubsetEntry};
+use Level::{
+    BasicAuth, Bounds, Descriptor, Governed, Prometheus, Queries, RateLimit, Replaces, Root, Service, Signals, Stale,
+    Subset, SubsetEntry, Targets,
+};
 
 /// A kind of map in a rule file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,24 @@ pub(super) enum Level {
     Subset,
     /// An element of a subset's `entries`.
     SubsetEntry,
+    /// The value of `prometheus`.
+    Prometheus,
+    /// The value of `basic_auth`.
+    BasicAuth,
+    /// An element of `services`.
+    Service,
+    /// An element of a service's `governs`.
+    Governed,
+    /// The value of a service's `bounds`.
+    Bounds,
+    /// The value of a service's `targets`.
+    Targets,
+    /// The value of a service's `stale`.
+    Stale,
+    /// The value of a service's `signals`.
+    Signals,
+    /// The value of `queries` in `signals`.
+    Queries,
 }
 
 /// A word that rule files may hold.
@@ -34,7 +55,7 @@ pub(super) struct Word {
 }
 
 const WORDS: &[Word] = &[
-    reference("domain", &[Root]),
+    reference("domain", &[Root, Governed]),
     reference("descriptors", &[Root, Descriptor]),
     reference("key", &[Descriptor, SubsetEntry]),
     reference("value", &[Descriptor, SubsetEntry]),
@@ -45,10 +66,10 @@ const WORDS: &[Word] = &[
     reference("value_to_metric", &[Descriptor, Subset]),
     reference("share_threshold", &[Descriptor]),
     reference("metadata", &[Descriptor, Subset]),
-    reference("unit", &[RateLimit]),
+    reference("unit", &[RateLimit, Signals]),
     reference("requests_per_unit", &[RateLimit]),
     reference("unlimited", &[RateLimit]),
-    reference("name", &[RateLimit, Replaces]),
+    reference("name", &[RateLimit, Replaces, Service]),
     reference("replaces", &[RateLimit]),
     extension("algorithm", &[Root, RateLimit]),
     extension("precision", &[Root, RateLimit]),
@@ -58,6 +79,54 @@ const WORDS: &[Word] = &[
     extension("window", &[RateLimit]),
     extension("unit_multiplier", &[RateLimit]),
     extension("burst", &[RateLimit]),
+    extension("prometheus", &[Root]),
+    extension("url", &[Prometheus]),
+    extension("timeout", &[Prometheus]),
+    extension("bearer_token", &[Prometheus]),
+    extension("bearer_token_file", &[Prometheus]),
+    extension("basic_auth", &[Prometheus]),
+    extension("user", &[BasicAuth]),
+    extension("password", &[BasicAuth]),
+    extension("password_file", &[BasicAuth]),
+    extension("ca_file", &[Prometheus]),
+    extension("services", &[Root]),
+    extension("mode", &[Service]),
+    extension("governs", &[Service]),
+    extension("descriptor", &[Governed]),
+    extension("bounds", &[Service]),
+    extension("min", &[Bounds]),
+    extension("max", &[Bounds]),
+    extension("start", &[Service]),
+    extension("targets", &[Service]),
+    extension("errors", &[Targets]),
+    extension("latency", &[Targets]),
+    extension("signals", &[Service]),
+    extension("preset", &[Signals]),
+    extension("cluster", &[Signals]),
+    extension("limited_status", &[Signals]),
+    extension("failure_mode_deny", &[Signals]),
+    extension("flush", &[Signals]),
+    extension("service", &[Signals]),
+    extension("namespace", &[Signals]),
+    extension("reporter", &[Signals]),
+    extension("metric", &[Signals]),
+    extension("match", &[Signals]),
+    extension("error_match", &[Signals]),
+    extension("queries", &[Signals]),
+    extension("answered", &[Queries]),
+    extension("failed", &[Queries]),
+    extension("slow", &[Queries]),
+    extension("latency_sum", &[Queries]),
+    extension("interval", &[Service]),
+    extension("scrape_interval", &[Service]),
+    extension("propagation", &[Service]),
+    extension("stale", &[Service]),
+    extension("hold", &[Stale]),
+    extension("decay", &[Stale]),
+    extension("toward", &[Stale]),
+    extension("brittle", &[Service]),
+    extension("scale_rules", &[Service]),
+    extension("law", &[Service]),
 ];
 
 const fn reference(name: &'static str, levels: &'static [Level]) -> Word {
@@ -125,12 +194,21 @@ impl Level {
             Level::Replaces => "an element of replaces",
             Level::Subset => "a subset",
             Level::SubsetEntry => "an entry of a subset",
+            Level::Prometheus => "prometheus",
+            Level::BasicAuth => "basic_auth",
+            Level::Service => "a service",
+            Level::Governed => "an element of governs",
+            Level::Bounds => "bounds",
+            Level::Targets => "targets",
+            Level::Stale => "stale",
+            Level::Signals => "signals",
+            Level::Queries => "queries",
         }
     }
 
     /// Whether the level exists in our language only, where nothing needs to be forgiven.
     pub(super) fn is_extension(self) -> bool {
-        matches!(self, Level::Subset | Level::SubsetEntry)
+        !matches!(self, Level::Root | Level::Descriptor | Level::RateLimit | Level::Replaces)
     }
 }
 

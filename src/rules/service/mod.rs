@@ -2,7 +2,23 @@
 //!
 //! A service's limit is enforced by its **gate**: one more counter, a token bucket of one second, charged together with
 //! whatever governed rule a request matched, in the same step. The rules keep their own limits; the gate bounds their
-//! sum. What moves the gate's limit is `control`; here is what the operator wrote, checked.
+//! sum. What moves the gate's limit is `control`; here is what the operator wrote, checked. `config/adaptive.yaml`
+//! shows all of it. The way from file to type is that of rules:
+//!
+//! ```text
+//! bind     located tree  -> raw service        words and types (value, promql: their values)
+//! compile  raw services  -> Service            what the words mean together, with signals, prometheus and governs
+//! ```
+
+pub(super) mod bind;
+pub(super) mod compile;
+pub(super) mod file;
+mod fingerprint;
+mod governs;
+mod prometheus;
+pub mod promql;
+mod signals;
+mod value;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -5,6 +5,7 @@ mod extensions;
 mod laws;
 mod matching;
 mod rejections;
+mod services;
 
 use smallvec::SmallVec;
 

@@ -1,3 +1,5 @@
 //! What moves the limits of adaptive services: signals in, one number per service out, and the reason for it.
 
+
+pub mod history;
 pub mod law;

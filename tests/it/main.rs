@@ -21,6 +21,7 @@ mod envoy;
 mod lifecycle;
 mod overload;
 mod proxy;
+mod records;
 mod redis_store;
 mod reload;
 mod replicas;

@@ -163,7 +163,7 @@ impl Connector {
     }
 
     /// Time in which Redis must answer a call.
-    pub(super) fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Duration {
         self.timeouts.response
     }
 
@@ -179,6 +179,23 @@ impl Connector {
             self.tell_evicts(&mut pooled).await;
             let socket = self.socket().await.map_err(|error| self.refused(&error))?;
             greet(socket, &settings).await.map_err(|error| self.refused(&error))
+        };
+        let after = self.timeouts.connect;
+        timeout(after, connected)
+            .await
+            .unwrap_or_else(|_| Err(ConnectorError::Timeout { address: self.address(), after }))
+    }
+
+    /// Makes one connection of the package's own, for what is asked beside the request path: several may ask on it at
+    /// once, and it has a task of its own on the runtime of the caller.
+    pub(crate) async fn connect_beside(&self) -> Result<MultiplexedConnection, ConnectorError> {
+        let settings = self.settings(self.password().await?);
+        let connected = async {
+            let pooled = self.pool(settings)?.get().await;
+            pooled.map(deadpool_redis::Connection::take).map_err(|error| match error {
+                PoolError::Backend(error) => self.refused(&error),
+                other => self.refused(&other),
+            })
         };
         let after = self.timeouts.connect;
         timeout(after, connected)

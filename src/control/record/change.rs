@@ -182,6 +182,8 @@ mod tests {
             knee: None,
             settle_left: Some(13.5),
             absence: None,
+            completed: None,
+            would: None,
         };
         Event::Decided(Box::new(DecisionRecord {
             at: Timestamp::default(),

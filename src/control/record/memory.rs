@@ -178,7 +178,7 @@ impl Kept {
             Some(Record { state: update.state.to_owned(), limit: update.limit, generation, epoch, written_at: now });
         self.until = now.saturating_add(update.kept());
         let change = Change::dated(now, generation, Event::Decided(Box::new(update.decision.clone())));
-        if update.decision.decision.is_change() {
+        if update.decision.decision.is_news() {
             push(&mut self.changes, change.clone(), CHANGES_MAX);
         }
         push(&mut self.ticks, change, TICKS_MAX);

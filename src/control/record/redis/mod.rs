@@ -182,7 +182,7 @@ impl RecordStore for RedisRecords {
             self.keys.ticks(service),
             self.keys.epoch(),
         ];
-        let is_change = u64::from(update.decision.decision.is_change());
+        let is_news = u64::from(update.decision.decision.is_news());
         let governed = update.governed(0, Timestamp::default());
         let numbers = [
             epoch.number(),
@@ -193,27 +193,14 @@ impl RecordStore for RedisRecords {
             governed.hold_ms,
             governed.decay_ms,
             whole_millis(update.kept()),
-            is_change,
+            is_news,
             CHANGES_MAX as u64,
             TICKS_MAX as u64,
         ]
         .map(|number| number.to_string());
-        let [epoch, known, state_max, limit, toward, hold, decay, kept, is_change, changes, ticks] = &numbers;
-        let arguments = [
-            epoch,
-            known,
-            update.state,
-            state_max,
-            limit,
-            toward,
-            hold,
-            decay,
-            kept,
-            &entry,
-            is_change,
-            changes,
-            ticks,
-        ];
+        let [epoch, known, state_max, limit, toward, hold, decay, kept, is_news, changes, ticks] = &numbers;
+        let arguments =
+            [epoch, known, update.state, state_max, limit, toward, hold, decay, kept, &entry, is_news, changes, ticks];
         let answer = self.run(&WRITE, &keys, &arguments.map(str::as_bytes)).await?;
         match &answer[..] {
             [word] if bytes(word) == b"deposed" => Ok(Written::Deposed),

@@ -122,11 +122,15 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
                 () = stop.cancelled() => break,
                 _ = polls.tick(), if polling.is_empty() => {
                     self.follow_rules();
+                    // Whoever has no services shares nothing.
+                    if self.names.is_empty() {
+                        continue;
+                    }
                     let (records, names) = (Arc::clone(&self.records), Arc::clone(&self.names));
                     polling.push(async move { (records.poll(&names).await, names) });
                 }
                 Some((polled, names)) = polling.next() => self.heard(polled, &names),
-                _ = leases.tick(), if leading.is_empty() => {
+                _ = leases.tick(), if leading.is_empty() && !self.names.is_empty() => {
                     let records = Arc::clone(&self.records);
                     leading.push(async move { records.lead().await });
                 }

@@ -100,7 +100,7 @@ fn id(number: u64) -> ReplicaId {
 }
 
 fn over_redis(redis: &Redis, number: u64, times: LeaseTimes) -> AnyRecords {
-    AnyRecords::Redis(RedisRecords::new(connector(redis), PREFIX, id(number), times))
+    AnyRecords::Redis(Arc::new(RedisRecords::new(connector(redis), PREFIX, id(number), times)))
 }
 
 fn in_memory() -> AnyRecords {

@@ -13,7 +13,7 @@ pub enum AnyRecords {
     /// Records of this process.
     Memory(Arc<MemoryRecords>),
     /// Records in Redis.
-    Redis(RedisRecords),
+    Redis(Arc<RedisRecords>),
 }
 
 impl RecordStore for AnyRecords {

@@ -10,10 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
+
 /// An instant: microseconds since the Unix epoch, as Redis's `TIME` gives them.
 ///
-/// Values stay below 2^53 until the year 2255, so the same arithmetic is exact in Lua's numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Values stay below 2^53 until the year 2255, so the same arithmetic is exact in Lua's numbers. Serialised as
+/// microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Timestamp {
     micros: u64,
 }

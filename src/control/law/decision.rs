@@ -4,6 +4,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::constants::Law;
+use super::judge::Verdict;
+use super::observation::Reading;
+use super::state::{State, seconds_between};
+use super::window::settle_left;
+use crate::clock::Timestamp;
+use crate::signal::Signal;
+
 /// What was done with the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -64,6 +72,8 @@ pub enum Cause {
     CutsChangeNothing,
     /// Over a target, and already at the lower bound.
     AtFloor,
+    /// The answer is not newer than the last one.
+    NothingNew,
     /// There is no data, and nobody asks the service.
     Idle,
     /// There is no data.
@@ -74,6 +84,10 @@ pub enum Cause {
     Frozen,
     /// An operator set the limit.
     Overridden,
+    /// The operator's freeze or override is over, and the law goes on.
+    Resumed,
+    /// The service's mode is off: the limit stands at its upper bound.
+    Off,
     /// The bounds were changed.
     BoundsChanged,
     /// There is no state: the limit begins where the operator wants it.
@@ -84,9 +98,11 @@ pub enum Cause {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
     /// Which signal.
-    pub signal: crate::signal::Signal,
+    pub signal: Signal,
     /// Its share among the answers.
     pub ratio: f64,
+    /// Of the answers, those that failed without reaching the service: breaker overflow, no healthy host.
+    pub locally: f64,
     /// The lower bound of that share's confidence interval.
     pub lower: f64,
     /// What it must not pass: the target on top of the normal.
@@ -99,6 +115,31 @@ pub struct Judged {
     pub window: f64,
     /// Whether it is over its threshold for certain.
     pub is_bad: bool,
+}
+
+/// The last rate that went badly.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Knee {
+    /// In requests per second.
+    pub rate: f64,
+    /// Seconds since.
+    pub age: f64,
+}
+
+/// What the law would have done, where it only watches: in mode observe, under a freeze or an override.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Would {
+    /// What would have been done.
+    pub action: Action,
+    /// Why.
+    pub cause: Cause,
+    /// The limit that would have come of it. It is that of the first time in this episode: without its effect nothing
+    /// can be said of a second.
+    pub to: f64,
+    /// For how long that has been wanted, in seconds; 0 the first time.
+    pub seconds: f64,
+    /// Whether it isn't wanted any more.
+    pub is_over: bool,
 }
 
 /// One step of the law. Rates are requests per second.
@@ -114,6 +155,8 @@ pub struct Decision {
     pub to: f64,
     /// The limit after, had there been no bounds.
     pub wanted: f64,
+    /// What would have been done, had the law not only watched.
+    pub would: Option<Would>,
     /// What was judged; empty without data.
     pub judged: Vec<Judged>,
     /// Requests that reached the gate lately.
@@ -122,8 +165,10 @@ pub struct Decision {
     pub admitted: f64,
     /// Of what was judged, the rate that passed in that window.
     pub admitted_judged: Option<f64>,
-    /// The last rate that went badly, and its age in seconds.
-    pub knee: Option<(f64, f64)>,
+    /// Of that, the rate that the service completed: without what failed above its normal.
+    pub completed: Option<f64>,
+    /// The last rate that went badly.
+    pub knee: Option<Knee>,
     /// Seconds until the metrics can show the last change; none if they can.
     pub settle_left: Option<f64>,
     /// Why there is no data.
@@ -155,9 +200,61 @@ impl Action {
 // === impl Decision ===
 
 impl Decision {
+    /// What led from a limit to the state's; `rates` are those offered and admitted.
+    pub(super) fn new(
+        state: &State,
+        law: &Law,
+        now: Timestamp,
+        (action, cause): (Action, Cause),
+        from: f64,
+        wanted: f64,
+        (offered, admitted): (f64, f64),
+    ) -> Decision {
+        Decision {
+            action,
+            cause,
+            from,
+            to: state.limit,
+            wanted,
+            would: None,
+            judged: Vec::new(),
+            offered,
+            admitted,
+            admitted_judged: None,
+            completed: None,
+            knee: state.bad.map(|bad| Knee { rate: bad.rate, age: seconds_between(bad.at, now) }),
+            settle_left: settle_left(state, law, now),
+            absence: None,
+        }
+    }
+
+    /// There was no state that could be used: the limit begins at [`State::start`]'s.
+    #[must_use]
+    pub fn started(state: &State, law: &Law) -> Decision {
+        let limit = state.limit;
+        Decision::new(state, law, state.changed_at, (Action::Operator, Cause::Started), limit, limit, (0.0, 0.0))
+    }
+
+    pub(super) fn with_judged(mut self, reading: &Reading, verdicts: &[Verdict]) -> Decision {
+        let excess = verdicts.iter().find(|verdict| verdict.signal == Signal::Errors).map_or(0.0, Verdict::excess);
+        self.judged = verdicts.iter().map(|verdict| verdict.judged(reading)).collect();
+        self.admitted_judged = Some(reading.admitted);
+        self.completed = Some(reading.admitted * (1.0 - excess));
+        self
+    }
+
     /// Whether the limit is another one now.
     #[must_use]
     pub fn is_change(&self) -> bool {
         self.to != self.from
+    }
+
+    /// Whether this is worth a line in a log: the limit or the operator's hand is another one, or what would be done
+    /// began or is over. All else is one more tick of the same.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        self.is_change()
+            || self.action == Action::Operator
+            || self.would.is_some_and(|would| would.seconds == 0.0 || would.is_over)
     }
 }

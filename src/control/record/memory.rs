@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::change::{Change, Event};
 use super::{
-    CHANGES_MAX, Epoch, Lease, Poll, REMEMBERED_FOR, Record, RecordError, RecordStore, Remembered, ReplicaId, Standing,
-    TICKS_MAX, Update, Written,
+    CHANGES_MAX, Epoch, LATEST_MAX, Lease, Poll, REMEMBERED_FOR, Record, RecordError, RecordStore, Remembered,
+    ReplicaId, Standing, TICKS_MAX, Update, Written,
 };
 use crate::clock::Timestamp;
 use crate::control::hand::{OperatorsHand, Order, Signature};
@@ -116,6 +116,12 @@ impl RecordStore for MemoryRecords {
         }))
     }
 
+    async fn latest(&self, services: &[Arc<str>]) -> Result<Vec<Option<Change>>, RecordError> {
+        let all = self.services();
+        let latest = |name: &Arc<str>| all.get(&**name)?.ticks.front().cloned();
+        Ok(services.iter().take(LATEST_MAX).map(latest).collect())
+    }
+
     async fn remembered(&self, service: &str) -> Result<Remembered, RecordError> {
         Ok(self.with(service, |kept, _| Remembered {
             changes: kept.changes.iter().cloned().collect(),
@@ -178,7 +184,7 @@ impl Kept {
             Some(Record { state: update.state.to_owned(), limit: update.limit, generation, epoch, written_at: now });
         self.until = now.saturating_add(update.kept());
         let change = Change::dated(now, generation, Event::Decided(Box::new(update.decision.clone())));
-        if update.decision.decision.is_change() {
+        if update.decision.decision.is_news() {
             push(&mut self.changes, change.clone(), CHANGES_MAX);
         }
         push(&mut self.ticks, change, TICKS_MAX);

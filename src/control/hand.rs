@@ -9,7 +9,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::instant;
 use super::law::Hand;
 use crate::clock::Timestamp;
 use crate::rate::Rate;
@@ -25,10 +24,8 @@ pub struct OperatorsHand {
     /// Who says so; at most [`BY_CHARACTERS_MAX`] characters.
     pub by: String,
     /// When it was laid on, by the store's clock.
-    #[serde(with = "instant")]
     pub since: Timestamp,
     /// When it ends, by the store's clock.
-    #[serde(with = "instant")]
     pub until: Timestamp,
 }
 

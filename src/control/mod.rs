@@ -10,13 +10,14 @@
 //! ```
 
 pub mod backoff;
+pub mod command;
 mod governor;
 pub mod hand;
 pub mod history;
-mod instant;
 pub mod law;
 pub mod record;
 mod seen;
 pub mod source;
 mod store_clock;
 pub mod task;
+pub mod view;

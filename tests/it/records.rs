@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tidegate::clock::{ManualClock, SystemClock, Timestamp};
 use tidegate::control::hand::{Asked, Order, Signature};
-use tidegate::control::law::{Action, Cause, Decision, Hand};
+use tidegate::control::law::{Action, Cause, Decision, Hand, Knee};
 use tidegate::control::record::{
     AnyRecords, CHANGES_MAX, Change, DecisionRecord, Epoch, Event, Lease, LeaseTimes, MemoryRecords, RecordError,
     RecordStore, RedisRecords, ReplicaId, STATE_BYTES_MAX, TICKS_MAX, Update, Written,
@@ -36,11 +36,13 @@ fn decision(from: f64, to: f64) -> Decision {
         from,
         to,
         wanted: to,
+        would: None,
         judged: Vec::new(),
         offered: 0.1 + 0.2,
         admitted: from,
         admitted_judged: None,
-        knee: Some((612.7, 33.25)),
+        completed: None,
+        knee: Some(Knee { rate: 612.7, age: 33.25 }),
         settle_left: None,
         absence: None,
     }
@@ -54,6 +56,8 @@ fn decided(from: f64, to: f64) -> DecisionRecord {
         epoch: Epoch::new(1),
         mode: ServiceMode::Enforce,
         decision: decision(from, to),
+        signal_at: None,
+        prospect: "nothing".to_owned(),
         queries: vec!["sum(increase(a[15s]))".to_owned()],
     }
 }
@@ -100,7 +104,7 @@ fn id(number: u64) -> ReplicaId {
 }
 
 fn over_redis(redis: &Redis, number: u64, times: LeaseTimes) -> AnyRecords {
-    AnyRecords::Redis(RedisRecords::new(connector(redis), PREFIX, id(number), times))
+    AnyRecords::Redis(Arc::new(RedisRecords::new(connector(redis), PREFIX, id(number), times)))
 }
 
 fn in_memory() -> AnyRecords {
@@ -205,7 +209,9 @@ async fn changes_and_ticks_are_remembered_newest_first_and_not_without_end() {
         }
         assert_eq!(done(&records, epoch, writes, 211.0, 211.0).await, writes, "a step that changes nothing");
 
+        let latest = records.latest(&["other".into(), SERVICE.into()]).await.unwrap();
         let remembered = records.remembered(SERVICE).await.unwrap();
+        assert_eq!(latest, [None, Some(remembered.ticks[0].clone())]);
         assert_eq!((remembered.changes.len(), remembered.ticks.len()), (CHANGES_MAX, TICKS_MAX));
         let Event::Decided(newest) = &remembered.ticks[0].event else { panic!("{:?}", remembered.ticks[0]) };
         assert_eq!(newest.decision, decision(211.0, 211.0), "every number comes back as it was");

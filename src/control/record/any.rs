@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Epoch, Lease, MemoryRecords, Poll, Record, RecordError, RecordStore, RedisRecords, Remembered, Update, Written,
+    Change, Epoch, Lease, MemoryRecords, Poll, Record, RecordError, RecordStore, RedisRecords, Remembered, Update,
+    Written,
 };
 use crate::control::hand::{OperatorsHand, Order, Signature};
 
@@ -13,7 +14,7 @@ pub enum AnyRecords {
     /// Records of this process.
     Memory(Arc<MemoryRecords>),
     /// Records in Redis.
-    Redis(RedisRecords),
+    Redis(Arc<RedisRecords>),
 }
 
 impl RecordStore for AnyRecords {
@@ -49,6 +50,13 @@ impl RecordStore for AnyRecords {
         match self {
             AnyRecords::Memory(records) => records.write(epoch, update).await,
             AnyRecords::Redis(records) => records.write(epoch, update).await,
+        }
+    }
+
+    async fn latest(&self, services: &[Arc<str>]) -> Result<Vec<Option<Change>>, RecordError> {
+        match self {
+            AnyRecords::Memory(records) => records.latest(services).await,
+            AnyRecords::Redis(records) => records.latest(services).await,
         }
     }
 

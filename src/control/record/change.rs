@@ -4,7 +4,7 @@
 //! stored form has both in front of a text in JSON, in which a hand's instants are relative to that date:
 //!
 //! ```text
-//! <generation> <instant, ms> {"laid":{"hand":"freeze",…,"since":0,"until":3600000}}
+//! <generation> <instant, ms> {"laid":{"hand":"freeze",…,"since":0,"until":3600000000}}
 //! ```
 
 use std::time::Duration;
@@ -15,7 +15,6 @@ use super::RecordError;
 use super::lease::Epoch;
 use crate::clock::Timestamp;
 use crate::control::hand::{OperatorsHand, Signature};
-use crate::control::instant;
 use crate::control::law::Decision;
 use crate::rules::service::ServiceMode;
 
@@ -23,7 +22,6 @@ use crate::rules::service::ServiceMode;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DecisionRecord {
     /// When, by the store's clock; the store dates it.
-    #[serde(with = "instant")]
     pub at: Timestamp,
     /// Of which service.
     pub service: String,
@@ -36,6 +34,10 @@ pub struct DecisionRecord {
     pub mode: ServiceMode,
     /// What was decided, and why.
     pub decision: Decision,
+    /// The instant at which the windows end that were judged last; `None` if there has been no data yet.
+    pub signal_at: Option<Timestamp>,
+    /// What would have to happen for the limit to rise, in one sentence without a full stop.
+    pub prospect: String,
     /// What Prometheus was asked, as it was sent; empty if it was not asked.
     pub queries: Vec<String>,
 }
@@ -68,7 +70,7 @@ pub enum Event {
 /// What is remembered of a service, newest first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Remembered {
-    /// The last [`CHANGES_MAX`] changes.
+    /// The last [`CHANGES_MAX`] changes: what moved the limit or was news in another way, and what operators did.
     pub changes: Vec<Change>,
     /// The last [`TICKS_MAX`] steps of the law, changes or not.
     pub ticks: Vec<Change>,
@@ -175,15 +177,15 @@ mod tests {
             from: 500.0,
             to: 212.0,
             wanted: 212.0,
+            would: None,
             judged: Vec::new(),
             offered: 900.5,
             admitted: 500.0,
             admitted_judged: None,
+            completed: None,
             knee: None,
             settle_left: Some(13.5),
             absence: None,
-            completed: None,
-            would: None,
         };
         Event::Decided(Box::new(DecisionRecord {
             at: Timestamp::default(),
@@ -192,6 +194,8 @@ mod tests {
             epoch: Epoch::new(3),
             mode: ServiceMode::Enforce,
             decision,
+            signal_at: Some(Timestamp::from_millis(5)),
+            prospect: "nothing".to_owned(),
             queries,
         }))
     }

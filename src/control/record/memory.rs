@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::change::{Change, Event};
 use super::{
-    CHANGES_MAX, Epoch, Lease, Poll, REMEMBERED_FOR, Record, RecordError, RecordStore, Remembered, ReplicaId, Standing,
-    TICKS_MAX, Update, Written,
+    CHANGES_MAX, Epoch, LATEST_MAX, Lease, Poll, REMEMBERED_FOR, Record, RecordError, RecordStore, Remembered,
+    ReplicaId, Standing, TICKS_MAX, Update, Written,
 };
 use crate::clock::Timestamp;
 use crate::control::hand::{OperatorsHand, Order, Signature};
@@ -114,6 +114,12 @@ impl RecordStore for MemoryRecords {
             }
             written
         }))
+    }
+
+    async fn latest(&self, services: &[Arc<str>]) -> Result<Vec<Option<Change>>, RecordError> {
+        let all = self.services();
+        let latest = |name: &Arc<str>| all.get(&**name)?.ticks.front().cloned();
+        Ok(services.iter().take(LATEST_MAX).map(latest).collect())
     }
 
     async fn remembered(&self, service: &str) -> Result<Remembered, RecordError> {

@@ -151,6 +151,9 @@ pub enum RecordError {
 /// Longest state, in bytes. The law's has about 500.
 pub const STATE_BYTES_MAX: usize = 16 << 10;
 
+/// Most services whose last step is told at once: at 5 KiB each, five megabytes.
+pub const LATEST_MAX: usize = 1_000;
+
 /// A replica that has not polled for so long doesn't count.
 pub const REPLICA_LIFETIME: Duration = Duration::from_secs(5);
 
@@ -173,6 +176,9 @@ pub trait RecordStore: Send + Sync + 'static {
 
     /// Puts a decision in force, unless there is a later leader.
     fn write(&self, epoch: Epoch, update: &Update<'_>) -> impl Future<Output = Result<Written, RecordError>> + Send;
+
+    /// The last step of the law for each of at most [`LATEST_MAX`] services, in their order: for who doesn't lead.
+    fn latest(&self, services: &[Arc<str>]) -> impl Future<Output = Result<Vec<Option<Change>>, RecordError>> + Send;
 
     /// What is remembered of a service.
     fn remembered(&self, service: &str) -> impl Future<Output = Result<Remembered, RecordError>> + Send;

@@ -139,7 +139,7 @@ async fn while_redis_is_away_every_call_fails_soon_and_says_where() {
 async fn a_silent_redis_is_not_waited_for() {
     let Some(redis) = Redis::start().await else { return };
     let connector = connector_with(redis.port(), Duration::from_millis(100));
-    let records = AnyRecords::Redis(RedisRecords::new(connector, PREFIX, id(1), LeaseTimes::default()));
+    let records = AnyRecords::Redis(Arc::new(RedisRecords::new(connector, PREFIX, id(1), LeaseTimes::default())));
     leads(&records).await;
     assert_eq!(redis.ask("CLIENT PAUSE 1500 ALL").await, "+OK");
     assert!(matches!(records.load(SERVICE).await, Err(RecordError::TimedOut { .. })));
@@ -258,7 +258,7 @@ async fn ten_thousand_services_are_polled_in_one_go_and_written_in_one_tick() {
 
 #[tokio::test]
 async fn an_address_where_nobody_listens_is_an_error_and_no_panic() {
-    let records = AnyRecords::Redis(RedisRecords::new(connector_to(1), PREFIX, id(1), LeaseTimes::default()));
+    let records = AnyRecords::Redis(Arc::new(RedisRecords::new(connector_to(1), PREFIX, id(1), LeaseTimes::default())));
     assert!(records.lead().await.unwrap_err().is_transient());
     assert!(records.resign().await.unwrap_err().is_transient());
 }

@@ -17,7 +17,7 @@ use self::keys::Keys;
 use self::link::Link;
 use super::change::{Change, Event, since};
 use super::{
-    CHANGES_MAX, ENTRY_BYTES_MAX, Epoch, Lease, LeaseTimes, Poll, REMEMBERED_FOR, REPLICA_LIFETIME, Record,
+    CHANGES_MAX, ENTRY_BYTES_MAX, Epoch, LATEST_MAX, Lease, LeaseTimes, Poll, REMEMBERED_FOR, REPLICA_LIFETIME, Record,
     RecordError, RecordStore, Remembered, ReplicaId, STATE_BYTES_MAX, Standing, TICKS_MAX, Update, Written,
     whole_millis,
 };
@@ -48,6 +48,7 @@ script!(RESIGN, "resign.lua");
 script!(LOAD, "load.lua");
 script!(WRITE, "write.lua");
 script!(HAND, "hand.lua");
+script!(LATEST, "latest.lua");
 script!(REMEMBERED, "remembered.lua");
 
 /// Sent as text, because several calls go in one round trip and none of them can be made again on its own.
@@ -59,6 +60,9 @@ const POLLED_AT_ONCE: usize = 500;
 
 /// Longest hand, in bytes: a reason of 200 characters and a name of 64, each of which JSON may write with up to six.
 const HAND_BYTES_MAX: usize = 4 << 10;
+
+/// Longest entry as it is stored: the number and the date in front have at most 32 bytes.
+const ENTRY_STORED_BYTES_MAX: usize = ENTRY_BYTES_MAX + 32;
 
 /// Answers in front of the services' in a poll.
 const POLL_HEAD: usize = 3;
@@ -216,10 +220,22 @@ impl RecordStore for RedisRecords {
         }
     }
 
+    async fn latest(&self, services: &[Arc<str>]) -> Result<Vec<Option<Change>>, RecordError> {
+        let services = &services[..services.len().min(LATEST_MAX)];
+        if services.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys: Vec<Vec<u8>> = services.iter().map(|service| self.keys.ticks(service)).collect();
+        let answer = self.run(&LATEST, &keys, &[ENTRY_STORED_BYTES_MAX.to_string().as_bytes()]).await?;
+        if answer.len() != services.len() {
+            return Err(odd("for the last steps"));
+        }
+        Ok(answer.iter().map(|entry| Change::parse(bytes(entry))).collect())
+    }
+
     async fn remembered(&self, service: &str) -> Result<Remembered, RecordError> {
         let keys = [self.keys.changes(service), self.keys.ticks(service)];
-        // The date and the number in front of an entry have at most 32 bytes.
-        let numbers = [CHANGES_MAX, TICKS_MAX, ENTRY_BYTES_MAX + 32].map(|number| number.to_string());
+        let numbers = [CHANGES_MAX, TICKS_MAX, ENTRY_STORED_BYTES_MAX].map(|number| number.to_string());
         let arguments = numbers.each_ref().map(|number| number.as_bytes());
         let answer = self.run(&REMEMBERED, &keys, &arguments).await?;
         let [changes, ticks] = &answer[..] else { return Err(odd("for what is remembered")) };

@@ -3,7 +3,7 @@
 -- KEYS    record, gate, changes, ticks, epoch
 -- ARGV    1 epoch of the writer, 2 generation that it knows or 0, 3 state, 4 most bytes of a state,
 --         5 limit, 6 where it goes without a leader, both in thousandths a second, 7 hold, 8 decay, both in ms,
---         9 how long all of it is kept in ms, 10 entry, 11 '1' if it is a change, 12 most changes, 13 most ticks
+--         9 how long all of it is kept in ms, 10 entry, 11 '1' if it is news, 12 most changes, 13 most ticks
 -- ANSWER  {'done', generation, instant in ms} | {'deposed'} | {'superseded'}
 --
 -- Of the gate only the leader's part is written, in place; see src/window/gate.rs. A gate that is none of ours begins

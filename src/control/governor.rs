@@ -1,0 +1,348 @@
+//! The leader's hand on one service: ask, judge, write.
+//!
+//! A governor is taken out for each tick and comes back with what came of it, so a service is never asked about twice at
+//! once. What it knows of the service's state is what the store holds: when a write's answer is lost, or the store says
+//! that the record is another, it forgets and loads again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::law::{Admitted, Cause, Decision, Law, Observation, State, advance, prospect, windows};
+use super::record::{DecisionRecord, Epoch, LeaseClock, RecordError, RecordStore, Update, Written};
+use super::seen::Seen;
+use super::source::SignalSource;
+use crate::clock::Timestamp;
+use crate::rate::Rate;
+use crate::rules::service::{Service, ServiceMode};
+use crate::signal::{Absence, AbsenceKind, Sample, Windows};
+
+/// What governs one service.
+#[derive(Debug)]
+pub(super) struct Governor {
+    pub(super) service: Service,
+    law: Law,
+    scrape: Scrape,
+    loaded: Option<Loaded>,
+    backoff: Backoff,
+    /// Why the source had no data when it was asked last.
+    absence: Option<Absence>,
+    /// When the windows ended of the last sample that had data.
+    signal_at: Option<Timestamp>,
+    /// Whether that was told.
+    is_blind: bool,
+    /// When it decides next.
+    pub(super) due: Instant,
+}
+
+/// The record as it was last loaded or written.
+#[derive(Debug)]
+struct Loaded {
+    state: State,
+    /// 0 if there is no record.
+    generation: u64,
+    epoch: Epoch,
+}
+
+/// The time between two samples of the service's metrics.
+#[derive(Debug)]
+struct Scrape {
+    known: Duration,
+    measured: Option<Instant>,
+}
+
+/// What a tick has around it.
+pub(super) struct Surroundings<R, S> {
+    pub(super) records: Arc<R>,
+    /// `None` while no file names a Prometheus.
+    pub(super) source: Option<Arc<S>>,
+    pub(super) seen: Arc<Seen>,
+}
+
+/// What came of a tick.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It was decided, and what is decided is in force.
+    Decided(Box<Decision>),
+    /// Nothing could be decided yet: the store's time or our own counts are not known.
+    NotYet,
+    /// There is a later leader.
+    Deposed,
+    /// The record is another than was thought; it is loaded at the next tick.
+    Superseded,
+    /// The store failed.
+    Failed(RecordError),
+}
+
+/// The scrape interval that is taken for true until it was measured: Prometheus's own examples have it.
+const SCRAPE_UNKNOWN: Duration = Duration::from_secs(15);
+
+/// How often the scrape interval is measured, and how often as long as that failed.
+const MEASURED_EVERY: Duration = Duration::from_secs(300);
+const MEASURED_AGAIN: Duration = Duration::from_secs(15);
+
+// === impl Governor ===
+
+impl Governor {
+    pub(super) fn new(service: Service, due: Instant) -> Governor {
+        let known = service.scrape_interval.unwrap_or(SCRAPE_UNKNOWN);
+        let law = Law::of(&service, known);
+        let scrape = Scrape { known, measured: None };
+        Governor {
+            service,
+            law,
+            scrape,
+            loaded: None,
+            backoff: Backoff::default(),
+            absence: None,
+            signal_at: None,
+            is_blind: false,
+            due,
+        }
+    }
+
+    /// Goes on with what a reload made of the service.
+    pub(super) fn follow(&mut self, service: &Service) {
+        if self.service != *service {
+            let known = service.scrape_interval.unwrap_or(self.scrape.known);
+            self.scrape = Scrape { known, measured: None };
+            self.law = Law::of(service, known);
+            self.service = service.clone();
+        }
+    }
+
+    /// What is known of the law and its state, for those who explain.
+    pub(super) fn known(&self) -> Option<(&Law, &State)> {
+        self.loaded.as_ref().map(|loaded| (&self.law, &loaded.state))
+    }
+
+    /// One tick: asks, decides, writes.
+    pub(super) async fn tick<R: RecordStore, S: SignalSource>(
+        &mut self,
+        epoch: Epoch,
+        lease: &LeaseClock,
+        with: &Surroundings<R, S>,
+    ) -> Outcome {
+        self.due = next_due(self.due, self.service.interval, Instant::now());
+        let outcome = match self.decide(epoch, lease, with).await {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::Failed(error),
+        };
+        if matches!(outcome, Outcome::Deposed | Outcome::Superseded | Outcome::Failed(_)) {
+            self.loaded = None;
+        }
+        outcome
+    }
+
+    async fn decide<R: RecordStore, S: SignalSource>(
+        &mut self,
+        epoch: Epoch,
+        lease: &LeaseClock,
+        with: &Surroundings<R, S>,
+    ) -> Result<Outcome, RecordError> {
+        self.measure_scrapes(with).await;
+        let Some(begun) = with.seen.now(Instant::now()) else { return Ok(Outcome::NotYet) };
+        if self.loaded.as_ref().is_none_or(|loaded| loaded.epoch != epoch) {
+            self.load(epoch, with, begun).await?;
+        }
+        let Some(Loaded { state, generation, .. }) = &self.loaded else { return Ok(Outcome::NotYet) };
+        let (state, generation) = (state.clone(), *generation);
+        let lengths = windows(&state, &self.law, begun).filter(|_| self.service.mode != ServiceMode::Off);
+        let (sample, queries) = match lengths {
+            Some(lengths) => self.ask(with, &lengths, begun).await,
+            None => (None, Vec::new()),
+        };
+        // What was decided is dated when it is decided: the answers may have taken a while.
+        let Some(now) = with.seen.now(Instant::now()) else { return Ok(Outcome::NotYet) };
+        let Some(observation) = self.observe(with, sample, now) else { return Ok(Outcome::NotYet) };
+        let hand = with.seen.hand(&self.service.name, now);
+        let (state, decision) = advance(self.service.mode, hand, &state, &self.law, &observation, now);
+        if lease.may_decide(Instant::now()) != Some(epoch) {
+            return Ok(Outcome::NotYet);
+        }
+        self.write(epoch, with, state, generation, decision, queries).await
+    }
+
+    /// Writes what was decided, tells it, and keeps it if it is in force.
+    async fn write<R: RecordStore, S: SignalSource>(
+        &mut self,
+        epoch: Epoch,
+        with: &Surroundings<R, S>,
+        state: State,
+        known: u64,
+        decision: Decision,
+        queries: Vec<String>,
+    ) -> Result<Outcome, RecordError> {
+        let text = serde_json::to_string(&state).map_err(|error| RecordError::Refused { reason: error.to_string() })?;
+        let record = DecisionRecord {
+            at: Timestamp::default(),
+            service: self.service.name.to_string(),
+            generation: known,
+            epoch,
+            mode: self.service.mode,
+            signal_at: self.signal_at,
+            prospect: prospect(&state, &self.law, &decision),
+            decision,
+            queries,
+        };
+        let update = Update {
+            service: &self.service.name,
+            known,
+            state: &text,
+            limit: Rate::from_per_second(state.limit()),
+            stale: self.stale(),
+            decision: &record,
+        };
+        match with.records.write(epoch, &update).await? {
+            Written::Done { generation, .. } => {
+                self.loaded = Some(Loaded { state, generation, epoch });
+                self.tell(&record.decision);
+                Ok(Outcome::Decided(Box::new(record.decision)))
+            }
+            Written::Deposed => Ok(Outcome::Deposed),
+            Written::Superseded => Ok(Outcome::Superseded),
+        }
+    }
+
+    /// What becomes of the limit when nobody writes any more. Who is off stands at its upper bound, governed or not.
+    fn stale(&self) -> crate::rules::service::Stale {
+        let stale = self.service.stale;
+        match self.service.mode {
+            ServiceMode::Off => crate::rules::service::Stale { toward: self.service.bounds.max, ..stale },
+            ServiceMode::Observe | ServiceMode::Enforce => stale,
+        }
+    }
+
+    async fn load<R: RecordStore, S: SignalSource>(
+        &mut self,
+        epoch: Epoch,
+        with: &Surroundings<R, S>,
+        now: Timestamp,
+    ) -> Result<(), RecordError> {
+        let name = &*self.service.name;
+        let record = with.records.load(name).await?;
+        let generation = record.as_ref().map_or(0, |record| record.generation);
+        let state = record.and_then(|record| serde_json::from_str::<State>(&record.state).ok());
+        let state = state.and_then(State::accepted).unwrap_or_else(|| {
+            let state = State::start(&self.law, now);
+            let why = if generation == 0 { "nothing is known of it" } else { "its record is unreadable" };
+            tracing::info!(service = name, "{name}: starts at {}, {why}", Rate::from_per_second(state.limit()));
+            state
+        });
+        self.loaded = Some(Loaded { state, generation, epoch });
+        Ok(())
+    }
+
+    /// Asks the source, unless it failed too often lately: then its last answer stands.
+    async fn ask<R, S: SignalSource>(
+        &mut self,
+        with: &Surroundings<R, S>,
+        lengths: &Windows,
+        now: Timestamp,
+    ) -> (Option<Sample>, Vec<String>) {
+        let Some(source) = &with.source else {
+            let absence = Absence::new(AbsenceKind::Unreachable, "no rule file names a Prometheus");
+            return (Some(nothing(lengths, now, &absence)), Vec::new());
+        };
+        if let (Some(pause), Some(last)) = (self.backoff.pause(Instant::now()), &self.absence) {
+            let reason = format!(
+                "{last}; asked {} times in vain, and again in {} s",
+                self.backoff.failures(),
+                pause.as_secs() + 1
+            );
+            return (Some(nothing(lengths, now, &Absence::new(last.kind, reason))), Vec::new());
+        }
+        let sample = source.sample(&self.service, lengths, now).await;
+        let queries = source.questions(&self.service, lengths);
+        self.absence = sample.fast.as_ref().err().cloned();
+        match &sample.fast {
+            Err(absence) => {
+                with.seen.failed_fetch(absence.kind);
+                // An empty answer is an answer: a service that nobody asks is not asked about less often.
+                if absence.kind == AbsenceKind::Empty {
+                    self.backoff.succeeded();
+                } else {
+                    self.backoff.failed(self.service.interval, Instant::now());
+                }
+            }
+            Ok(_) => {
+                self.signal_at = Some(sample.at);
+                self.backoff.succeeded();
+            }
+        }
+        (Some(sample), queries)
+    }
+
+    /// What the law is told: the sample, and our own counts. `None` until two polls have seen the gate.
+    fn observe<R, S>(&self, with: &Surroundings<R, S>, sample: Option<Sample>, now: Timestamp) -> Option<Observation> {
+        let rates = |length: Duration| with.seen.rates(&self.service.name, now, length);
+        let lately = rates(self.service.interval.max(Duration::from_secs(5)))?;
+        let admitted = |length: Duration| rates(length).map_or(lately.admitted, |rates| rates.admitted);
+        let admitted_in = sample.as_ref().map_or_else(Admitted::default, |sample| Admitted {
+            newest: admitted(sample.windows.newest),
+            fast: admitted(sample.windows.fast),
+            slow: admitted(sample.windows.slow),
+            long: admitted(sample.windows.long),
+        });
+        Some(Observation { sample, offered: lately.offered, admitted: lately.admitted, admitted_in })
+    }
+
+    /// Measures the scrape interval now and then, where the operator doesn't say it.
+    async fn measure_scrapes<R, S: SignalSource>(&mut self, with: &Surroundings<R, S>) {
+        let now = Instant::now();
+        let is_due = self.scrape.measured.is_none_or(|next| next <= now);
+        if self.service.scrape_interval.is_some() || self.service.mode == ServiceMode::Off || !is_due {
+            return;
+        }
+        let Some(source) = &with.source else { return };
+        match source.scrape_interval(&self.service).await {
+            Some(interval) => {
+                if interval != self.scrape.known {
+                    self.scrape.known = interval;
+                    self.law = Law::of(&self.service, interval);
+                }
+                self.scrape.measured = Some(now + MEASURED_EVERY);
+            }
+            None => self.scrape.measured = Some(now + MEASURED_AGAIN),
+        }
+    }
+
+    /// Logs what is new: each change, and the begin and end of a time without data.
+    fn tell(&mut self, decision: &Decision) {
+        let name = &*self.service.name;
+        let is_blind = matches!(decision.cause, Cause::NoData | Cause::NoDataLong | Cause::RaiseUnconfirmed);
+        if is_blind && !self.is_blind {
+            let reason = decision.absence.as_deref().unwrap_or("no reason was given");
+            tracing::warn!(service = name, "{name}: no data: {reason}; the limit stands at {}/s", decision.to);
+            self.is_blind = true;
+        } else if !decision.judged.is_empty() && std::mem::take(&mut self.is_blind) {
+            tracing::info!(service = name, "{name}: there is data again");
+        }
+        if decision.is_news() {
+            tracing::info!(
+                service = name,
+                action = decision.action.name(),
+                from = decision.from,
+                to = decision.to,
+                "{name}: {decision}"
+            );
+        } else {
+            tracing::debug!(service = name, "{name}: {decision}");
+        }
+    }
+}
+
+/// A sample that says of all windows that there is nothing.
+fn nothing(lengths: &Windows, at: Timestamp, absence: &Absence) -> Sample {
+    let nothing = || Err(absence.clone());
+    Sample { at, windows: *lengths, newest: nothing(), fast: nothing(), slow: nothing(), long: nothing() }
+}
+
+/// The tick after the one that was due: one interval later, or as many as have passed meanwhile.
+fn next_due(due: Instant, interval: Duration, now: Instant) -> Instant {
+    let late = now.saturating_duration_since(due);
+    let missed = (late.as_nanos() / interval.as_nanos().max(1)).min(u128::from(u32::MAX)) as u32;
+    due + interval * (missed.saturating_add(1))
+}

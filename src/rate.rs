@@ -5,6 +5,7 @@
 //! of a request: that is why it is thousandths.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,17 @@ use serde::{Deserialize, Serialize};
 #[serde(from = "f64", into = "f64")]
 pub struct Rate {
     millis: u64,
+}
+
+/// A text that is no rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRate {
+    /// It isn't written as one.
+    #[error("a rate above zero, such as 500/s, 30/m or 0.5/s,")]
+    Form,
+    /// It is too high, or too low.
+    #[error("a rate above zero, from {} to {},", Rate::MIN, Rate::MAX)]
+    Range,
 }
 
 // === impl Rate ===
@@ -48,6 +60,32 @@ impl Rate {
     #[must_use]
     pub fn per_second(self) -> f64 {
         self.millis as f64 / 1_000.0
+    }
+}
+
+impl FromStr for Rate {
+    type Err = NoRate;
+
+    /// A rate as people write it: a number, a slash and `s`, `m` or `h`. The error says what would be right.
+    ///
+    /// A bare number is none: rules of a domain count per minute or per day as often as per second, so it would be read
+    /// as the one and meant as the other.
+    fn from_str(text: &str) -> Result<Rate, NoRate> {
+        let (number, unit) = text.split_once('/').ok_or(NoRate::Form)?;
+        let seconds = match unit.trim() {
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3_600.0,
+            _ => return Err(NoRate::Form),
+        };
+        let number = number.trim();
+        let is_plain = number.len() <= 20 && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let number: f64 = number.parse().ok().filter(|_| is_plain).ok_or(NoRate::Form)?;
+        let per_second = number / seconds;
+        if !(Rate::MIN.per_second()..=Rate::MAX.per_second()).contains(&per_second) {
+            return Err(NoRate::Range);
+        }
+        Ok(Rate::from_per_second(per_second))
     }
 }
 
@@ -93,6 +131,19 @@ mod tests {
             (1.000_4, 1_000),
         ] {
             assert_eq!(Rate::from_per_second(per_second).millis(), millis, "{per_second}/s");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_read_with_its_unit_and_only_so() {
+        for (text, millis) in [("212/s", 212_000), ("30/m", 500), (" 0.5 / s ", 500), ("3.6/h", 1)] {
+            assert_eq!(text.parse(), Ok(Rate::from_millis(millis)), "{text}");
+        }
+        for text in ["212", "/s", "-1/s", "1e3/s", "1/d", "", "NaN/s", "1/s/s", "1.2.3/s"] {
+            assert_eq!(text.parse::<Rate>(), Err(NoRate::Form), "{text}");
+        }
+        for text in ["0/s", "2000000000/s", "1/h"] {
+            assert_eq!(text.parse::<Rate>(), Err(NoRate::Range), "{text}");
         }
     }
 

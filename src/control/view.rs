@@ -30,6 +30,8 @@ pub struct ControllerView {
     pub replicas: u32,
     /// Why the store of records can't be asked, if it can't: everything else is what was known before.
     pub trouble: Option<String>,
+    /// Questions to the metrics that brought nothing, by kind, since this replica's start.
+    pub failed_fetches: Vec<(AbsenceKind, u64)>,
     /// The services, in the order of the rule set.
     pub services: Vec<ServiceView>,
 }
@@ -49,16 +51,13 @@ pub struct ServiceView {
     pub hand: Option<OperatorsHand>,
     /// The last step of the law, if this replica made it.
     pub last: Option<Arc<DecisionRecord>>,
-    /// What this replica has counted of the service since its start.
-    pub counts: Counts,
+    /// Changes of the limit that this replica has made since its start.
+    pub changes: Changes,
 }
 
-/// What is counted of a service.
+/// Changes of a limit, counted by what was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    changes: [u64; Action::ALL.len()],
-    failures: [u64; AbsenceKind::ALL.len()],
-}
+pub struct Changes([u64; Action::ALL.len()]);
 
 // === impl ControllerView ===
 
@@ -73,6 +72,7 @@ impl ControllerView {
             epoch: None,
             replicas: 0,
             trouble: None,
+            failed_fetches: Vec::new(),
             services: Vec::new(),
         }
     }
@@ -84,29 +84,18 @@ impl ControllerView {
     }
 }
 
-// === impl Counts ===
+// === impl Changes ===
 
-impl Counts {
-    /// Counts a change of the limit.
-    pub fn count_change(&mut self, action: Action) {
+impl Changes {
+    /// Counts one.
+    pub fn count(&mut self, action: Action) {
         let index = Action::ALL.iter().position(|known| *known == action);
-        index.into_iter().for_each(|index| self.changes[index] += 1);
+        index.into_iter().for_each(|index| self.0[index] += 1);
     }
 
-    /// Counts a question to the metrics that brought nothing.
-    pub fn count_failure(&mut self, kind: AbsenceKind) {
-        let index = AbsenceKind::ALL.iter().position(|known| *known == kind);
-        index.into_iter().for_each(|index| self.failures[index] += 1);
-    }
-
-    /// Changes by what was done.
-    pub fn changes(&self) -> impl Iterator<Item = (Action, u64)> + '_ {
-        Action::ALL.into_iter().zip(self.changes)
-    }
-
-    /// Failed questions by the kind of their failure.
-    pub fn failures(&self) -> impl Iterator<Item = (AbsenceKind, u64)> + '_ {
-        AbsenceKind::ALL.into_iter().zip(self.failures)
+    /// How many there were, by what was done.
+    pub fn iter(&self) -> impl Iterator<Item = (Action, u64)> + '_ {
+        Action::ALL.into_iter().zip(self.0)
     }
 }
 
@@ -115,14 +104,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_is_counted_apart() {
-        let mut counts = Counts::default();
+    fn each_action_is_counted_apart() {
+        let mut changes = Changes::default();
         for (index, action) in Action::ALL.into_iter().enumerate() {
-            (0..=index).for_each(|_| counts.count_change(action));
+            (0..=index).for_each(|_| changes.count(action));
         }
-        counts.count_failure(AbsenceKind::Stale);
-        assert_eq!(counts.changes().map(|(_, count)| count).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
-        let failures: Vec<_> = counts.failures().filter(|(_, count)| *count > 0).collect();
-        assert_eq!(failures, [(AbsenceKind::Stale, 1)]);
+        assert_eq!(changes.iter().map(|(_, count)| count).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
     }
 }

@@ -20,8 +20,8 @@ use super::schema::{self, Kind};
 use super::sources::Layer;
 use super::text::{self, Parsed};
 use super::{
-    GrpcSettings, HttpSettings, MemorySettings, MetricsSettings, RedisSettings, ResponseSettings, RulesSettings,
-    RuntimeSettings, Settings, ShutdownSettings, StoreKind, StoreSettings,
+    AdminSettings, GrpcSettings, HttpSettings, MemorySettings, MetricsSettings, RedisSettings, ResponseSettings,
+    RulesSettings, RuntimeSettings, Settings, ShutdownSettings, StoreKind, StoreSettings,
 };
 use crate::rules::{Algorithm, Defaults};
 use crate::window::{Charging, Precision};
@@ -42,10 +42,11 @@ const PATHS_MAX: usize = 1_000;
 /// The settings that the merged layers mean. Where `errors` has grown, they must not be used.
 pub(super) fn settings(merged: &Layer, defaults: &Layer, errors: &mut Vec<SettingsError>) -> Settings {
     let mut read = Reader { merged, defaults, errors };
-    let (grpc, http) = ports(&mut read);
+    let (grpc, http, admin) = ports(&mut read);
     Settings {
         grpc,
         http,
+        admin,
         rules: rules(&mut read),
         store: store(&mut read),
         response: response(&mut read),
@@ -65,21 +66,36 @@ pub(super) fn settings(merged: &Layer, defaults: &Layer, errors: &mut Vec<Settin
     }
 }
 
-/// Both ports, which must not be the same one.
-fn ports(read: &mut Reader<'_>) -> (GrpcSettings, HttpSettings) {
+/// The three ports, of which no two may be the same.
+fn ports(read: &mut Reader<'_>) -> (GrpcSettings, HttpSettings, AdminSettings) {
     let mistakes = read.errors.len();
-    let (grpc, http) = (grpc(read), http(read));
+    let (grpc, http, admin) = (grpc(read), http(read), admin(read));
     // After a mistake a default may stand in for what was meant.
-    let all_meant = read.errors.len() == mistakes;
-    if all_meant && grpc.port != 0 && grpc.port == http.port && hosts_overlap(&grpc.host, &http.host) {
-        let (one, other) = (read.place("grpc.port"), read.place("http.port"));
-        let port = grpc.port;
-        read.conflict(format!(
-            "{one} and {other} are both {port}, on hosts that overlap; set grpc.port or http.port to another port, or \
-             to 0 for any free one"
-        ));
+    if read.errors.len() == mistakes {
+        let named = |name: &'static str, host: &str, port: u16| (name, host.to_owned(), port);
+        let all = [
+            named("grpc", &grpc.host, grpc.port),
+            named("http", &http.host, http.port),
+            named("admin", &admin.host, admin.port),
+        ];
+        for (index, one) in all.iter().enumerate() {
+            all[index + 1..].iter().for_each(|other| apart(read, one, other));
+        }
     }
-    (grpc, http)
+    (grpc, http, admin)
+}
+
+/// Notes a mistake if two ports can't be had at once.
+fn apart(read: &mut Reader<'_>, one: &(&str, String, u16), other: &(&str, String, u16)) {
+    let ((name, host, port), (other_name, other_host, other_port)) = (one, other);
+    if *port == 0 || port != other_port || !hosts_overlap(host, other_host) {
+        return;
+    }
+    let (place, other_place) = (read.place(&format!("{name}.port")), read.place(&format!("{other_name}.port")));
+    read.conflict(format!(
+        "{place} and {other_place} are both {port}, on hosts that overlap; set {name}.port or {other_name}.port to \
+         another port, or to 0 for any free one"
+    ));
 }
 
 /// Whether one port can't be had on both hosts for certain. What names stand for is known when they are resolved, so
@@ -124,6 +140,10 @@ fn http(read: &mut Reader<'_>) -> HttpSettings {
         request_bytes_max: read.size("http.request_bytes_max", KIB..=64 * MIB),
         header_timeout: read.duration("http.header_timeout", 100 * MILLISECOND..=5 * MINUTE),
     }
+}
+
+fn admin(read: &mut Reader<'_>) -> AdminSettings {
+    AdminSettings { host: read.parsed("admin.host", text::host), port: read.whole("admin.port", 0..=u16::MAX) }
 }
 
 fn rules(read: &mut Reader<'_>) -> RulesSettings {

@@ -50,6 +50,8 @@ pub struct Settings {
     pub grpc: GrpcSettings,
     /// The port for people and probes.
     pub http: HttpSettings,
+    /// The port for operators of adaptive limits.
+    pub admin: AdminSettings,
     /// What is limited.
     pub rules: RulesSettings,
     /// Where counters live.
@@ -113,6 +115,15 @@ pub struct HttpSettings {
     pub request_bytes_max: usize,
     /// Longest wait for a request's head.
     pub header_timeout: Duration,
+}
+
+/// The port for operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// IP address (without brackets) or name to listen on.
+    pub host: String,
+    /// TCP port; 0 for any free one.
+    pub port: u16,
 }
 
 /// Rule files.

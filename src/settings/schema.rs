@@ -47,6 +47,8 @@ pub(super) const KEYS: &[Key] = &[
     key("http.connections_max", Kind::Word),
     key("http.request_bytes_max", Kind::Word),
     key("http.header_timeout", Kind::Word),
+    key("admin.host", Kind::Text),
+    key("admin.port", Kind::Word),
     key("rules.paths", Kind::Texts),
     key("rules.reload_interval", Kind::Word),
     key("rules.merge_domains", Kind::Word),

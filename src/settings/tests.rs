@@ -184,6 +184,16 @@ fn a_value_cannot_forge_a_line_of_the_log() {
 }
 
 #[test]
+fn each_pair_of_ports_that_is_one_is_told() {
+    let environment = environment(&[("PORT", "6071"), ("TIDEGATE_GRPC_PORT", "6071")]).unwrap_err();
+    let pairs = ["grpc.port or http.port", "grpc.port or admin.port", "http.port or admin.port"];
+    for pair in pairs {
+        assert!(environment.contains(&format!("set {pair} to another port")), "{pair}: {environment}");
+    }
+    assert_eq!(environment.lines().count(), pairs.len());
+}
+
+#[test]
 fn one_port_for_both_is_told_with_both_names() {
     assert_eq!(
         environment(&[("GRPC_PORT", "9000"), ("PORT", "9000")]).unwrap_err(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ServiceMode;
 use super::file::Preset;
-use crate::rate::Rate;
+use crate::rate::{NoRate, Rate};
 use crate::rules::error::{KeyPath, Report};
 use crate::rules::file::{Field, Located};
 use crate::rules::scalar::Kind;
@@ -34,23 +34,8 @@ pub(super) fn field<T>(node: &Node<'_>, read: Reader<T>, path: &KeyPath<'_>, rep
 }
 
 /// A rate: a number, a slash and `s`, `m` or `h`.
-///
-/// A bare number is none: rules of a domain count per minute or per day as often as per second, so it would be read as
-/// the one and meant as the other.
 pub(super) fn rate(text: &str, _kind: Kind) -> Result<Rate, String> {
-    let right = || "a rate above zero, such as 500/s, 30/m or 0.5/s,".to_owned();
-    let (number, seconds) = text.split_once('/').ok_or_else(right)?;
-    let seconds = match seconds.trim() {
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3_600.0,
-        _ => return Err(right()),
-    };
-    let per_second = decimal(number.trim()).ok_or_else(right)? / seconds;
-    if !(Rate::MIN.per_second()..=Rate::MAX.per_second()).contains(&per_second) {
-        return Err(format!("a rate above zero, from {} to {},", Rate::MIN, Rate::MAX));
-    }
-    Ok(Rate::from_per_second(per_second))
+    text.parse().map_err(|wrong: NoRate| wrong.to_string())
 }
 
 /// The lowest limit.

@@ -31,9 +31,10 @@ use super::record::{
 };
 use super::seen::Seen;
 use super::source::SignalSource;
-use super::view::{ControllerView, Counts, ServiceView};
+use super::view::{Changes, ControllerView, ServiceView};
 use crate::clock::{Clock, SystemClock};
 use crate::rules::service::{PrometheusServer, Service};
+use crate::signal::AbsenceKind;
 use crate::table::{Generation, LimitTable, Snapshot};
 
 /// Makes the source that asks a Prometheus, or says why it can't be made.
@@ -69,6 +70,8 @@ pub struct Controller<R, O: OpenSource> {
     lease: LeaseClock,
     /// The leadership that was told last.
     told_epoch: Option<Epoch>,
+    /// Questions without a usable answer so far, by kind.
+    failed_fetches: Vec<(AbsenceKind, u64)>,
     /// Why the last poll failed, if it did.
     trouble: Option<String>,
 }
@@ -93,7 +96,7 @@ struct Governed {
     service: Arc<Service>,
     governor: Option<Governor>,
     last: Option<Arc<DecisionRecord>>,
-    counts: Counts,
+    changes: Changes,
 }
 
 type TickDone = (Governor, Outcome);
@@ -132,6 +135,7 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
             queue: BTreeSet::new(),
             lease: LeaseClock::default(),
             told_epoch: None,
+            failed_fetches: AbsenceKind::ALL.map(|kind| (kind, 0)).to_vec(),
             trouble: None,
         };
         (controller, view)
@@ -205,16 +209,16 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
         for (number, service) in services.iter().enumerate() {
             let service = Arc::new(service.clone());
             let known = before.remove(&service.name);
-            let (governor, last, counts) = match known {
+            let (governor, last, changes) = match known {
                 // One that is under way comes back by itself.
-                Some(known) => (known.governor, known.last, known.counts),
+                Some(known) => (known.governor, known.last, known.changes),
                 // Ticks are spread over the interval, so that ten thousand services don't ask at once.
                 None => {
                     let offset = service.interval.mul_f64(number as f64 / services.len() as f64);
-                    (Some(Governor::new(Arc::clone(&service), now + offset)), None, Counts::default())
+                    (Some(Governor::new(Arc::clone(&service), now + offset)), None, Changes::default())
                 }
             };
-            let place = Governed { service: Arc::clone(&service), governor: None, last, counts };
+            let place = Governed { service: Arc::clone(&service), governor: None, last, changes };
             self.governed.insert(Arc::clone(&service.name), place);
             if let Some(governor) = governor {
                 self.put_back(governor);
@@ -227,7 +231,7 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
     fn put_back(&mut self, mut governor: Governor) {
         let Some(place) = self.governed.get_mut(&governor.service.name) else { return };
         for failure in governor.failures.drain(..) {
-            place.counts.count_failure(failure);
+            self.failed_fetches.iter_mut().filter(|(kind, _)| *kind == failure).for_each(|(_, count)| *count += 1);
         }
         if place.governor.is_none() {
             governor.follow(&place.service);
@@ -333,7 +337,7 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
             Outcome::Decided(record) => {
                 if let Some(place) = self.governed.get_mut(&name) {
                     if record.decision.is_change() {
-                        place.counts.count_change(record.decision.action);
+                        place.changes.count(record.decision.action);
                     }
                     place.last = Some(record);
                 }
@@ -376,7 +380,7 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
                 rates: seen.rates(name, at, lately),
                 hand: standing.hand.filter(|hand| hand.is_on(at)),
                 last: place.last.clone(),
-                counts: place.counts,
+                changes: place.changes,
                 service,
             })
         };
@@ -387,6 +391,7 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
             epoch: self.lease.may_decide(now),
             replicas: seen.replicas(),
             trouble: self.trouble.clone(),
+            failed_fetches: self.failed_fetches.clone(),
             services: self.names.iter().filter_map(service).collect(),
         }));
     }

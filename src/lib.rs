@@ -23,6 +23,7 @@ pub mod decision;
 pub mod limiter;
 // Layer 5: edges.
 pub mod logging;
+pub mod prometheus;
 pub mod proto;
 pub mod reload;
 pub mod rls;

@@ -17,7 +17,6 @@
 
 mod advice;
 mod answer;
-mod back_off;
 mod buckets;
 mod client;
 mod counts;
@@ -25,6 +24,7 @@ mod explanation;
 mod instants;
 mod query;
 mod seen;
+mod source;
 
 use std::time::Duration;
 
@@ -40,9 +40,9 @@ use crate::rules::service::{PrometheusServer, Service, SignalSpec};
 use crate::signal::{Absence, AbsenceKind, Counts, Sample, Windows};
 
 pub use advice::reports;
-pub use back_off::BackOff;
 pub use client::SourceError;
 pub use explanation::{SCRAPE_USUAL, explanation, windows_at};
+pub use source::OpenPrometheus;
 
 /// How far back scrapes are looked at to measure their interval: two of the longest, and a second.
 const SCRAPES_RANGE: Duration = Duration::from_secs(121);

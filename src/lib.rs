@@ -27,6 +27,7 @@ pub mod proto;
 pub mod reload;
 pub mod rls;
 pub mod settings;
+pub mod simulate;
 pub mod web;
 // Layer 6: assembly.
 pub mod app;

@@ -1,0 +1,20 @@
+//! The law tried before it is trusted: over a plant, closed loop, or over a recorded series, open loop.
+//!
+//! ```text
+//!              ┌────────── limit, a second later ──────────┐
+//!              ▼                                           │
+//! scenario ─► plant ─► metrics ─► windows asked for ─► law::advance ─► run ─► measures
+//!
+//! series of samples ─────────────────────────────────► law::advance, mode observe ─► what would have been done
+//! ```
+
+#[cfg(test)]
+mod golden;
+pub mod measure;
+#[cfg(test)]
+mod mix;
+pub mod plant;
+pub mod run;
+
+pub use measure::Measures;
+pub use run::{Run, Scenario, Second, run};

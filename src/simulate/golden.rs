@@ -207,6 +207,18 @@ fn a_second_surge_meets_the_limit_that_the_first_one_found() {
     }
 }
 
+// Not on the design's list: where metrics come each second, the first window that shows a loss of capacity is partly
+// from before it, whatever the law does.
+#[test]
+fn a_loss_that_begins_within_the_first_window_is_not_taken_for_a_bad_deploy() {
+    check(&eighteen(), &Bounds { g: 95.0, v: 5.0, p: 15.0, ..ANY });
+    for run in runs(&eighteen()) {
+        let restored =
+            run.news().filter(|(_, decision)| decision.action == crate::control::law::Action::Restore).count();
+        assert_eq!(restored, 0, "load was the cause");
+    }
+}
+
 // === the scenarios ===
 
 fn one() -> Scenario {
@@ -325,6 +337,16 @@ fn seventeen() -> Scenario {
         demand,
         length: 1_600,
         disturbance: (1100.0, 1500.0),
+        ..plain(400.0)
+    }
+}
+fn eighteen() -> Scenario {
+    let capacity = Course::constant(400.0).jump(300.0, 100.0).jump(900.0, 400.0);
+    Scenario {
+        service: ServiceTerms::plain(capacity),
+        law: law(800.0, 1.0, 1.0),
+        metrics: MetricsTerms::plain(1.0),
+        demand: Course::constant(300.0),
         ..plain(400.0)
     }
 }

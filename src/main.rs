@@ -11,6 +11,7 @@ use tidegate::cli::{self, Command, ExitStatus};
 use tidegate::open_files;
 use tidegate::rules::{Options, read_sources};
 use tidegate::settings::{self, Note, Settings};
+use tidegate::simulate;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Calls are answered with a dozen small allocations each. ARCHITECTURE.md has what this allocator gave.
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Serve { settings } => serve(settings),
         Command::Check { settings, files } => check(settings, &files),
+        Command::Simulate(options) => simulate(&options),
     };
     match done {
         Ok(()) => ExitStatus::Success.into(),
@@ -86,6 +88,13 @@ fn check(file: Option<PathBuf>, files: &[PathBuf]) -> Result<(), Failure> {
         count(warnings.len(), "warning"),
     ];
     print(&format_args!("ok: {}", counts.join(", ")));
+    Ok(())
+}
+
+/// Tries the law on a described service or a recorded series.
+fn simulate(options: &simulate::command::Options) -> Result<(), Failure> {
+    let text = simulate::command::run(options).map_err(|error| failure(ExitStatus::Configuration, &error))?;
+    print(&text.trim_end());
     Ok(())
 }
 

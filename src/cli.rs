@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::simulate::command::{Form, Options};
+
 /// What the process is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -23,6 +25,8 @@ pub enum Command {
         /// Files, and directories of files; at least one.
         files: Vec<PathBuf>,
     },
+    /// Run the law over a described service or a recorded series.
+    Simulate(Options),
 }
 
 /// How the process ends: the codes of BSD's `sysexits.h`, which service managers know.
@@ -74,6 +78,30 @@ enum Word {
         #[arg(required = true, value_name = "FILES")]
         files: Vec<PathBuf>,
     },
+    /// Run the law of adaptive limits over a described service, or over a recorded series
+    Simulate(SimulateArguments),
+}
+
+#[derive(Debug, Args)]
+struct SimulateArguments {
+    /// Scenario file; config/simulate/inventory.yaml shows every key
+    #[arg(value_name = "SCENARIO")]
+    scenario: PathBuf,
+    /// Instead of the plant, counters recorded as CSV: time,offered,admitted,answered,failed,slow,latency_sum
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+    /// Chance, instead of the scenario's
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// Print comma-separated values, a line for each second (of a replay, for each decision)
+    #[arg(long, conflicts_with = "json_lines")]
+    csv: bool,
+    /// Print a JSON object for each second and each decision
+    #[arg(long)]
+    json_lines: bool,
+    /// Also write a page with plots
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    html: Option<PathBuf>,
 }
 
 /// Reads the command line; the first argument is the program's own name.
@@ -88,6 +116,14 @@ where
     Ok(match word {
         None | Some(Word::Serve) => Command::Serve { settings },
         Some(Word::Check { files }) => Command::Check { settings, files },
+        Some(Word::Simulate(SimulateArguments { scenario, replay, seed, csv, json_lines, html })) => {
+            let form = match (csv, json_lines) {
+                (true, _) => Form::Csv,
+                (_, true) => Form::JsonLines,
+                _ => Form::Table,
+            };
+            Command::Simulate(Options { scenario, replay, seed, form, html })
+        }
     })
 }
 

@@ -8,13 +8,20 @@
 //! series of samples ─────────────────────────────────► law::advance, mode observe ─► what would have been done
 //! ```
 
+pub mod command;
+mod fields;
 #[cfg(test)]
 mod golden;
 pub mod measure;
 #[cfg(test)]
 mod mix;
+mod page;
 pub mod plant;
+pub mod replay;
 pub mod run;
+pub mod scenario;
+mod show;
 
 pub use measure::Measures;
+pub use replay::replay;
 pub use run::{Run, Scenario, Second, run};

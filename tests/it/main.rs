@@ -28,6 +28,7 @@ mod reload;
 mod replicas;
 mod shipping;
 mod shop;
+mod simulate;
 mod store_contract;
 mod story;
 mod tidy;

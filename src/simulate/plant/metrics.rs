@@ -157,32 +157,39 @@ impl Instance {
     /// Prometheus's `increase` of each counter, if there are two samples.
     fn increase(&self, now: f64, length: f64, visible: f64) -> Option<[f64; 4]> {
         let begin = now - length;
-        let samples: Vec<&(f64, Counters)> =
-            self.samples.iter().filter(|(at, _)| *at > begin && *at <= now && *at <= visible).collect();
-        let (first, last) = (samples.first()?, samples.last()?);
-        if samples.len() < 2 {
-            return None;
-        }
-        let sampled = last.0 - first.0;
-        let between = sampled / (samples.len() - 1) as f64;
-        // To an edge that is near it is extrapolated, else by half of what lies between two samples.
-        let towards = |gap: f64| if gap < between * 1.1 { gap } else { between / 2.0 };
-        let of = |index: usize| {
-            let mut increase = last.1.0[index] - first.1.0[index];
-            for pair in samples.windows(2) {
-                if pair[1].1.0[index] < pair[0].1.0[index] {
-                    increase += pair[0].1.0[index];
-                }
-            }
-            let mut before = first.0 - begin;
-            // No counter was below zero.
-            if increase > 0.0 {
-                before = before.min(sampled * first.1.0[index] / increase);
-            }
-            increase * (sampled + towards(before) + towards(now - last.0)) / sampled
-        };
-        Some(std::array::from_fn(of))
+        let is_in = |at: f64| at > begin && at <= now && at <= visible;
+        let samples: Vec<(f64, [f64; 4])> =
+            self.samples.iter().filter(|(at, _)| is_in(*at)).map(|(at, counters)| (*at, counters.0)).collect();
+        increase(&samples, begin, now)
     }
+}
+
+/// What Prometheus's `increase` makes of the samples of a window, counter by counter; `None` of fewer than two.
+#[must_use]
+pub fn increase<const N: usize>(samples: &[(f64, [f64; N])], begin: f64, end: f64) -> Option<[f64; N]> {
+    let (first, last) = (samples.first()?, samples.last()?);
+    let sampled = last.0 - first.0;
+    if samples.len() < 2 || sampled <= 0.0 {
+        return None;
+    }
+    let between = sampled / (samples.len() - 1) as f64;
+    // To an edge that is near it is extrapolated, else by half of what lies between two samples.
+    let towards = |gap: f64| if gap < between * 1.1 { gap } else { between / 2.0 };
+    let of = |index: usize| {
+        let mut increase = last.1[index] - first.1[index];
+        for pair in samples.windows(2) {
+            if pair[1].1[index] < pair[0].1[index] {
+                increase += pair[0].1[index];
+            }
+        }
+        let mut before = first.0 - begin;
+        // No counter was below zero.
+        if increase > 0.0 {
+            before = before.min(sampled * first.1[index] / increase);
+        }
+        increase * (sampled + towards(before) + towards(end - last.0)) / sampled
+    };
+    Some(std::array::from_fn(of))
 }
 
 #[cfg(test)]

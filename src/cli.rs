@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::admin::cli::Adaptive;
+
 /// What the process is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -22,6 +24,13 @@ pub enum Command {
         settings: Option<PathBuf>,
         /// Files, and directories of files; at least one.
         files: Vec<PathBuf>,
+    },
+    /// Ask the admin listener of a replica that serves.
+    Adaptive {
+        /// The operator's settings file, for where the listener is.
+        settings: Option<PathBuf>,
+        /// What to ask.
+        asked: Adaptive,
     },
 }
 
@@ -41,7 +50,8 @@ pub enum ExitStatus {
 }
 
 const CODES: &str = "\
-Exit codes: 0 success; 64 the command line is wrong; 69 something needed is not available (a port is taken); \
+Exit codes: 0 success; 64 the command line is wrong; 69 something needed is not available (a port is taken, \
+nobody answers); \
 71 the operating system refused; 78 settings or rules are wrong. The first SIGTERM or SIGINT ends the process in \
 order, with 0; a SIGINT more than a second later at once, with 130.
 
@@ -74,6 +84,8 @@ enum Word {
         #[arg(required = true, value_name = "FILES")]
         files: Vec<PathBuf>,
     },
+    /// See adaptive limits and the reasons for them, freeze, set or reset them
+    Adaptive(Adaptive),
 }
 
 /// Reads the command line; the first argument is the program's own name.
@@ -88,6 +100,7 @@ where
     Ok(match word {
         None | Some(Word::Serve) => Command::Serve { settings },
         Some(Word::Check { files }) => Command::Check { settings, files },
+        Some(Word::Adaptive(asked)) => Command::Adaptive { settings, asked },
     })
 }
 
@@ -168,11 +181,27 @@ mod tests {
     }
 
     #[test]
+    fn adaptive_limits_have_words_of_their_own() {
+        for line in [
+            "status --json",
+            "why a --admin http://127.0.0.1:1",
+            "freeze a --reason b --for 10m",
+            "override a 90/s --reason b --force",
+            "--admin 127.0.0.1:1 resume a",
+            "reset a --reason b --by ada --settings s.yaml",
+        ] {
+            assert!(matches!(command(&format!("tidegate adaptive {line}")), Ok(Command::Adaptive { .. })), "{line}");
+        }
+    }
+
+    #[test]
     fn help_and_version_succeed_and_mistakes_are_usage_errors() {
-        for line in ["tidegate --version", "tidegate --help", "tidegate check --help"] {
+        for line in ["tidegate --version", "tidegate --help", "tidegate check --help", "tidegate adaptive why --help"] {
             assert_eq!(command(line), Err(ExitStatus::Success), "{line}");
         }
-        for line in ["tidegate check", "tidegate nonsense", "tidegate --settings", "tidegate --port 1"] {
+        let wrong = ["tidegate check", "tidegate nonsense", "tidegate --settings", "tidegate --port 1"];
+        let unsigned = ["tidegate adaptive", "tidegate adaptive freeze a", "tidegate adaptive override a --reason b"];
+        for line in wrong.into_iter().chain(unsigned) {
             assert_eq!(command(line), Err(ExitStatus::Usage), "{line}");
         }
         assert_eq!(ExitStatus::Usage.code(), 64);

@@ -6,6 +6,8 @@
 //! way is answered. Redis may be away all the while: the service comes up, says so, and is not healthy until it has
 //! been reached.
 
+mod adaptive;
+
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -180,12 +182,14 @@ impl App {
         let workers = workers.map_or(1, NonZeroUsize::get);
 
         let (reached, receivers) = mpsc::channel(workers + 1);
-        let maker = ServiceMaker::new(&settings, table, metrics.clone(), store.clone(), reached);
+        let maker = ServiceMaker::new(&settings, table.clone(), metrics.clone(), store.clone(), reached);
         let (others, reporter) = registry::services(settings.grpc.reflection)?;
         registry::announce(&health, &reporter).await;
         tasks.spawn(registry::follow(health.clone(), reporter.clone(), end.clone()));
         tasks.spawn(reloader.run(settings.rules.reload_interval, stop.clone()));
         tasks.spawn(forget_idle_series(metrics.clone(), stop.clone()));
+        let key_prefix = settings.store.key_prefix.as_bytes();
+        tasks.spawn(adaptive::govern(table.clone(), &store, key_prefix, stop.clone()));
         match &store {
             StoreMaker::Memory(store) => {
                 tasks.spawn(sweep(Arc::clone(store), metrics.clone(), stop.clone()));

@@ -24,6 +24,7 @@ pub mod limiter;
 // Layer 5: edges.
 pub mod admin;
 pub mod logging;
+pub mod prometheus;
 pub mod proto;
 pub mod reload;
 pub mod rls;

@@ -10,7 +10,8 @@ use tidegate::admin::{self, cli::Adaptive};
 use tidegate::app::{App, RunError, StartError, count};
 use tidegate::cli::{self, Command, ExitStatus};
 use tidegate::open_files;
-use tidegate::rules::{Options, read_sources};
+use tidegate::prometheus::{self, PrometheusSource};
+use tidegate::rules::{Options, RuleSet, read_sources};
 use tidegate::settings::{self, Note, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -81,12 +82,15 @@ fn check(file: Option<PathBuf>, files: &[PathBuf]) -> Result<(), Failure> {
     for warning in &warnings {
         print(&format_args!("warning: {warning}"));
     }
+    show_services(&rules)?;
     let counts = [
         count(sources.files.len(), "file"),
         count(rules.domains().count(), "domain"),
         count(rules.rules().len(), "rule"),
         count(warnings.len(), "warning"),
     ];
+    let services = Some(rules.services().len()).filter(|services| *services > 0).map(|many| count(many, "service"));
+    let counts: Vec<String> = counts.into_iter().chain(services).collect();
     print(&format_args!("ok: {}", counts.join(", ")));
     Ok(())
 }
@@ -103,6 +107,27 @@ fn adaptive(file: Option<PathBuf>, asked: &Adaptive) -> Result<(), Failure> {
         admin::cli::Failure::Unavailable(text) => Failure { status: ExitStatus::Unavailable, text },
     })?;
     print(&told);
+    Ok(())
+}
+
+/// Shows what adaptive services come to, and what their Prometheus says of them if it can be reached.
+fn show_services(rules: &RuleSet) -> Result<(), Failure> {
+    if rules.services().is_empty() {
+        return Ok(());
+    }
+    let source = match rules.prometheus().map(PrometheusSource::new) {
+        Some(Ok(source)) => Some(source),
+        Some(Err(error)) => {
+            print(&format_args!("warning: {error}"));
+            None
+        }
+        None => None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
+    for report in runtime.block_on(prometheus::reports(source.as_ref(), rules)) {
+        print(&report);
+    }
     Ok(())
 }
 

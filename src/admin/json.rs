@@ -19,7 +19,7 @@ use crate::settings::text;
 
 /// All services.
 #[derive(Debug, Serialize)]
-pub struct Overview {
+pub(super) struct Overview {
     replica: String,
     leader: Option<String>,
     /// Whether this replica is the one that decides.
@@ -34,7 +34,7 @@ pub struct Overview {
 
 /// What is said of a service wherever it is named.
 #[derive(Debug, Serialize)]
-pub struct Row {
+pub(super) struct Row {
     name: String,
     mode: &'static str,
     limit: f64,
@@ -49,7 +49,7 @@ pub struct Row {
 
 /// One step of the law, in short.
 #[derive(Debug, Serialize)]
-pub struct Step {
+pub(super) struct Step {
     at_ms: u64,
     age_s: f64,
     action: &'static str,
@@ -60,7 +60,7 @@ pub struct Step {
 
 /// Everything about one service.
 #[derive(Debug, Serialize)]
-pub struct Detail {
+pub(super) struct Detail {
     #[serde(flatten)]
     row: Row,
     replica: String,
@@ -90,7 +90,7 @@ pub struct Detail {
 
 /// One signal as it was judged last.
 #[derive(Debug, Serialize)]
-pub struct SignalView {
+pub(super) struct SignalView {
     signal: &'static str,
     ratio: f64,
     lower: f64,
@@ -103,7 +103,7 @@ pub struct SignalView {
 
 /// Something that happened.
 #[derive(Debug, Serialize)]
-pub struct Entry {
+pub(super) struct Entry {
     at_ms: u64,
     generation: u64,
     what: &'static str,
@@ -114,7 +114,7 @@ pub struct Entry {
 
 /// The numbers of a decision that a chart needs.
 #[derive(Debug, Serialize)]
-pub struct Numbers {
+pub(super) struct Numbers {
     action: &'static str,
     mode: &'static str,
     from: f64,

@@ -22,17 +22,19 @@ use crate::signal::{Absence, AbsenceKind, Sample, Windows};
 /// What governs one service.
 #[derive(Debug)]
 pub(super) struct Governor {
-    pub(super) service: Service,
+    pub(super) service: Arc<Service>,
     law: Law,
     scrape: Scrape,
     loaded: Option<Loaded>,
     backoff: Backoff,
     /// Why the source had no data when it was asked last.
     absence: Option<Absence>,
-    /// When the windows ended of the last sample that had data.
-    signal_at: Option<Timestamp>,
     /// Whether that was told.
     is_blind: bool,
+    /// When the windows ended that had data last.
+    signal_at: Option<Timestamp>,
+    /// The questions since the last tick that had no usable answer.
+    pub(super) failures: Vec<AbsenceKind>,
     /// When it decides next.
     pub(super) due: Instant,
 }
@@ -65,7 +67,7 @@ pub(super) struct Surroundings<R, S> {
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// It was decided, and what is decided is in force.
-    Decided(Box<Decision>),
+    Decided(Arc<DecisionRecord>),
     /// Nothing could be decided yet: the store's time or our own counts are not known.
     NotYet,
     /// There is a later leader.
@@ -86,7 +88,7 @@ const MEASURED_AGAIN: Duration = Duration::from_secs(15);
 // === impl Governor ===
 
 impl Governor {
-    pub(super) fn new(service: Service, due: Instant) -> Governor {
+    pub(super) fn new(service: Arc<Service>, due: Instant) -> Governor {
         let known = service.scrape_interval.unwrap_or(SCRAPE_UNKNOWN);
         let law = Law::of(&service, known);
         let scrape = Scrape { known, measured: None };
@@ -97,25 +99,21 @@ impl Governor {
             loaded: None,
             backoff: Backoff::default(),
             absence: None,
-            signal_at: None,
             is_blind: false,
+            signal_at: None,
+            failures: Vec::new(),
             due,
         }
     }
 
     /// Goes on with what a reload made of the service.
-    pub(super) fn follow(&mut self, service: &Service) {
+    pub(super) fn follow(&mut self, service: &Arc<Service>) {
         if self.service != *service {
             let known = service.scrape_interval.unwrap_or(self.scrape.known);
             self.scrape = Scrape { known, measured: None };
             self.law = Law::of(service, known);
-            self.service = service.clone();
         }
-    }
-
-    /// What is known of the law and its state, for those who explain.
-    pub(super) fn known(&self) -> Option<(&Law, &State)> {
-        self.loaded.as_ref().map(|loaded| (&self.law, &loaded.state))
+        self.service = Arc::clone(service);
     }
 
     /// One tick: asks, decides, writes.
@@ -176,15 +174,15 @@ impl Governor {
         queries: Vec<String>,
     ) -> Result<Outcome, RecordError> {
         let text = serde_json::to_string(&state).map_err(|error| RecordError::Refused { reason: error.to_string() })?;
-        let record = DecisionRecord {
+        let mut record = DecisionRecord {
             at: Timestamp::default(),
             service: self.service.name.to_string(),
             generation: known,
             epoch,
             mode: self.service.mode,
-            signal_at: self.signal_at,
             prospect: prospect(&state, &self.law, &decision),
             decision,
+            signal_at: self.signal_at,
             queries,
         };
         let update = Update {
@@ -196,10 +194,11 @@ impl Governor {
             decision: &record,
         };
         match with.records.write(epoch, &update).await? {
-            Written::Done { generation, .. } => {
+            Written::Done { generation, at } => {
+                (record.generation, record.at) = (generation, at);
                 self.loaded = Some(Loaded { state, generation, epoch });
                 self.tell(&record.decision);
-                Ok(Outcome::Decided(Box::new(record.decision)))
+                Ok(Outcome::Decided(Arc::new(record)))
             }
             Written::Deposed => Ok(Outcome::Deposed),
             Written::Superseded => Ok(Outcome::Superseded),
@@ -259,7 +258,7 @@ impl Governor {
         self.absence = sample.fast.as_ref().err().cloned();
         match &sample.fast {
             Err(absence) => {
-                with.seen.failed_fetch(absence.kind);
+                self.failures.push(absence.kind);
                 // An empty answer is an answer: a service that nobody asks is not asked about less often.
                 if absence.kind == AbsenceKind::Empty {
                     self.backoff.succeeded();

@@ -3,7 +3,6 @@
 //! Every replica looks, not only the leader: whoever takes over has seen as much as the one before, so its first decision
 //! is as good. Bounded by the number of services.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,14 +14,11 @@ use super::law::Hand;
 use super::record::{Poll, ReplicaId, Standing};
 use super::store_clock::StoreClock;
 use crate::clock::Timestamp;
-use crate::signal::AbsenceKind;
 
 /// What was seen, for the tasks of one process.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     inner: Mutex<Inner>,
-    /// By kind, in the order of [`AbsenceKind::ALL`].
-    failed_fetches: [AtomicU64; AbsenceKind::ALL.len()],
 }
 
 #[derive(Debug, Default)]
@@ -81,25 +77,14 @@ impl Seen {
         self.lock().services.get(service).map(|service| service.standing.clone())
     }
 
-    /// How many replicas there are, at least this one.
+    /// How many replicas there are; 0 before the store was heard.
     pub(super) fn replicas(&self) -> u32 {
-        self.lock().replicas.max(1)
+        self.lock().replicas
     }
 
     /// Who leads, as far as it was told.
     pub(super) fn leader(&self) -> Option<ReplicaId> {
         self.lock().leader.clone()
-    }
-
-    /// Counts a question to the source that had no usable answer.
-    pub(super) fn failed_fetch(&self, kind: AbsenceKind) {
-        let at = AbsenceKind::ALL.iter().position(|known| *known == kind).unwrap_or_default();
-        self.failed_fetches[at].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The questions without a usable answer so far, by kind.
-    pub(super) fn failed_fetches(&self) -> impl Iterator<Item = (AbsenceKind, u64)> {
-        AbsenceKind::ALL.into_iter().zip(self.failed_fetches.each_ref().map(|count| count.load(Ordering::Relaxed)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 
 /// The store's clock as it was heard last.
 #[derive(Clone, Copy, Debug)]
-pub struct StoreClock {
+pub(super) struct StoreClock {
     told: Timestamp,
     heard: Instant,
 }
@@ -18,14 +18,12 @@ pub struct StoreClock {
 
 impl StoreClock {
     /// It was `told` at `heard`.
-    #[must_use]
-    pub fn new(told: Timestamp, heard: Instant) -> StoreClock {
+    pub(super) fn new(told: Timestamp, heard: Instant) -> StoreClock {
         StoreClock { told, heard }
     }
 
     /// The store's time at an instant of ours, not before it was heard.
-    #[must_use]
-    pub fn at(&self, instant: Instant) -> Timestamp {
+    pub(super) fn at(&self, instant: Instant) -> Timestamp {
         self.told.saturating_add(instant.saturating_duration_since(self.heard))
     }
 }

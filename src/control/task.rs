@@ -20,15 +20,21 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hashbrown::HashMap;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::command::Command;
 use super::governor::{Governor, Outcome, Surroundings};
-use super::record::{Epoch, Lease, LeaseClock, Poll, RENEWAL_INTERVAL, RecordError, RecordStore};
+use super::record::{
+    DecisionRecord, Epoch, Lease, LeaseClock, Poll, RENEWAL_INTERVAL, RecordError, RecordStore, ReplicaId,
+};
 use super::seen::Seen;
 use super::source::SignalSource;
+use super::view::{Changes, ControllerView, ServiceView};
 use crate::clock::{Clock, SystemClock};
-use crate::rules::service::PrometheusServer;
+use crate::rules::service::{PrometheusServer, Service};
+use crate::signal::AbsenceKind;
 use crate::table::{Generation, LimitTable, Snapshot};
 
 /// Makes the source that asks a Prometheus, or says why it can't be made.
@@ -44,10 +50,14 @@ pub trait OpenSource: Send + 'static {
 }
 
 /// Governs the services of the rules in force.
+#[expect(missing_debug_implementations, reason = "nobody prints a task")]
 pub struct Controller<R, O: OpenSource> {
     table: LimitTable,
     records: Arc<R>,
     sources: O,
+    replica: ReplicaId,
+    commands: mpsc::Receiver<Command>,
+    views: watch::Sender<Arc<ControllerView>>,
     with: Arc<Surroundings<R, O::Source>>,
     server: Option<PrometheusServer>,
     /// The rules that are followed.
@@ -60,8 +70,10 @@ pub struct Controller<R, O: OpenSource> {
     lease: LeaseClock,
     /// The leadership that was told last.
     told_epoch: Option<Epoch>,
-    /// Whether the last poll failed.
-    is_away: bool,
+    /// Questions without a usable answer so far, by kind.
+    failed_fetches: Vec<(AbsenceKind, u64)>,
+    /// Why the last poll failed, if it did.
+    trouble: Option<String>,
 }
 
 /// Time between two polls.
@@ -70,14 +82,21 @@ pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Most ticks under way at once.
 pub const TICKS_MAX: usize = 256;
 
+/// Most wishes of operators that are carried out at once.
+const COMMANDS_MAX: usize = 4;
+
+/// Time in which a poll shows what an operator did.
+const SHOWN_AFTER: Duration = Duration::from_millis(200);
+
 /// Time to give the lease back at the end.
 const RESIGN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A service and who governs it.
 struct Governed {
-    /// Position of the service in the rules.
-    service: usize,
+    service: Arc<Service>,
     governor: Option<Governor>,
+    last: Option<Arc<DecisionRecord>>,
+    changes: Changes,
 }
 
 type TickDone = (Governor, Outcome);
@@ -88,14 +107,26 @@ type Ticking = Pin<Box<dyn Future<Output = TickDone> + Send>>;
 // === impl Controller ===
 
 impl<R: RecordStore, O: OpenSource> Controller<R, O> {
-    /// A controller of the services in `table`, whose records are in `records`.
-    pub fn new(table: LimitTable, records: Arc<R>, sources: O) -> Self {
+    /// A controller of the services in `table`, whose records are in `records`, on the replica of that name. It does what
+    /// operators wish, and shows how things stand.
+    pub fn new(
+        table: LimitTable,
+        records: R,
+        sources: O,
+        replica: ReplicaId,
+        commands: mpsc::Receiver<Command>,
+    ) -> (Controller<R, O>, watch::Receiver<Arc<ControllerView>>) {
+        let (views, view) = watch::channel(Arc::new(ControllerView::empty(replica.clone())));
+        let records = Arc::new(records);
         let with =
             Arc::new(Surroundings { records: Arc::clone(&records), source: None, seen: Arc::new(Seen::default()) });
-        Controller {
+        let controller = Controller {
             table,
             records,
             sources,
+            replica,
+            commands,
+            views,
             with,
             server: None,
             snapshot: None,
@@ -104,8 +135,10 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
             queue: BTreeSet::new(),
             lease: LeaseClock::default(),
             told_epoch: None,
-            is_away: false,
-        }
+            failed_fetches: AbsenceKind::ALL.map(|kind| (kind, 0)).to_vec(),
+            trouble: None,
+        };
+        (controller, view)
     }
 
     /// Governs until `stop`, then lets another replica lead.
@@ -115,24 +148,41 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         let (mut polling, mut leading) = (FuturesUnordered::new(), FuturesUnordered::new());
-        let mut ticking: FuturesUnordered<Ticking> = FuturesUnordered::new();
+        let (mut ticking, mut obeying) = (FuturesUnordered::<Ticking>::new(), FuturesUnordered::new());
         loop {
             let due = self.next_due(ticking.len());
             tokio::select! {
                 () = stop.cancelled() => break,
                 _ = polls.tick(), if polling.is_empty() => {
                     self.follow_rules();
+                    // Whoever has no services shares nothing.
+                    if self.names.is_empty() {
+                        continue;
+                    }
                     let (records, names) = (Arc::clone(&self.records), Arc::clone(&self.names));
                     polling.push(async move { (records.poll(&names).await, names) });
                 }
                 Some((polled, names)) = polling.next() => self.heard(polled, &names),
-                _ = leases.tick(), if leading.is_empty() => {
+                _ = leases.tick(), if leading.is_empty() && !self.names.is_empty() => {
                     let records = Arc::clone(&self.records);
                     leading.push(async move { records.lead().await });
                 }
                 Some(lease) = leading.next() => self.heard_of_lease(lease),
                 () = sleep_until(due) => self.start_due(&mut ticking),
                 Some(done) = ticking.next() => self.ticked(done),
+                Some(command) = self.commands.recv(), if obeying.len() < COMMANDS_MAX => {
+                    let records = Arc::clone(&self.records);
+                    obeying.push(async move {
+                        let service = Arc::clone(command.service());
+                        command.carry_out(&*records).await;
+                        service
+                    });
+                }
+                Some(service) = obeying.next() => {
+                    // Whoever asks next sees it, and the law hears of it when it has been seen.
+                    self.hurry(&service);
+                    polls.reset_immediately();
+                }
             }
         }
         drop(ticking);
@@ -157,16 +207,19 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
         self.queue.clear();
         self.snapshot = Some(Arc::clone(&snapshot));
         for (number, service) in services.iter().enumerate() {
-            let governor = match before.remove(&service.name) {
+            let service = Arc::new(service.clone());
+            let known = before.remove(&service.name);
+            let (governor, last, changes) = match known {
                 // One that is under way comes back by itself.
-                Some(known) => known.governor,
+                Some(known) => (known.governor, known.last, known.changes),
                 // Ticks are spread over the interval, so that ten thousand services don't ask at once.
                 None => {
                     let offset = service.interval.mul_f64(number as f64 / services.len() as f64);
-                    Some(Governor::new(service.clone(), now + offset))
+                    (Some(Governor::new(Arc::clone(&service), now + offset)), None, Changes::default())
                 }
             };
-            self.governed.insert(Arc::clone(&service.name), Governed { service: number, governor: None });
+            let place = Governed { service: Arc::clone(&service), governor: None, last, changes };
+            self.governed.insert(Arc::clone(&service.name), place);
             if let Some(governor) = governor {
                 self.put_back(governor);
             }
@@ -176,10 +229,12 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
 
     /// Lets a governor wait for its next tick. One whose service a reload has taken away is forgotten.
     fn put_back(&mut self, mut governor: Governor) {
-        let Some(snapshot) = &self.snapshot else { return };
         let Some(place) = self.governed.get_mut(&governor.service.name) else { return };
+        for failure in governor.failures.drain(..) {
+            self.failed_fetches.iter_mut().filter(|(kind, _)| *kind == failure).for_each(|(_, count)| *count += 1);
+        }
         if place.governor.is_none() {
-            governor.follow(&snapshot.rules.services()[place.service]);
+            governor.follow(&place.service);
             self.queue.insert((governor.due, Arc::clone(&governor.service.name)));
             place.governor = Some(governor);
         }
@@ -206,13 +261,14 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
         let poll = match polled {
             Ok(poll) => poll,
             Err(error) => {
-                if !std::mem::replace(&mut self.is_away, true) {
+                if self.trouble.is_none() {
                     tracing::warn!("adaptive limits stand as they are: {error}");
                 }
+                self.trouble = Some(error.to_string());
                 return self.show();
             }
         };
-        if std::mem::take(&mut self.is_away) {
+        if self.trouble.take().is_some() {
             tracing::info!("adaptive limits: the store of records is there again");
         }
         if let Some(snapshot) = &self.snapshot {
@@ -278,7 +334,15 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
     fn ticked(&mut self, (governor, outcome): TickDone) {
         let name = Arc::clone(&governor.service.name);
         match outcome {
-            Outcome::Decided(_) | Outcome::NotYet => {}
+            Outcome::Decided(record) => {
+                if let Some(place) = self.governed.get_mut(&name) {
+                    if record.decision.is_change() {
+                        place.changes.count(record.decision.action);
+                    }
+                    place.last = Some(record);
+                }
+            }
+            Outcome::NotYet => {}
             Outcome::Superseded => tracing::info!(service = &*name, "{name}: its record was changed by another hand"),
             Outcome::Deposed => {
                 self.lease.deposed();
@@ -290,8 +354,45 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
         self.put_back(governor);
     }
 
+    /// Lets a service be looked at as soon as a poll has shown what an operator did.
+    fn hurry(&mut self, name: &Arc<str>) {
+        let Some(governor) = self.governed.get_mut(name).and_then(|place| place.governor.as_mut()) else { return };
+        let soon = Instant::now() + SHOWN_AFTER;
+        if governor.due > soon && self.queue.remove(&(governor.due, Arc::clone(name))) {
+            governor.due = soon;
+            self.queue.insert((soon, Arc::clone(name)));
+        }
+    }
+
     /// Shows how things stand.
     fn show(&self) {
-        // filled when the view lands
+        let now = Instant::now();
+        let seen = &self.with.seen;
+        let at = seen.now(now).unwrap_or_default();
+        let service = |name: &Arc<str>| {
+            let place = self.governed.get(name)?;
+            let standing = seen.standing(name).unwrap_or_default();
+            let service = Arc::clone(&place.service);
+            let lately = service.interval.max(Duration::from_secs(5));
+            Some(ServiceView {
+                limit: standing.gate.map_or(service.start, |gate| gate.limit_at(at)),
+                generation: standing.gate.map_or(0, |gate| gate.governed.generation),
+                rates: seen.rates(name, at, lately),
+                hand: standing.hand.filter(|hand| hand.is_on(at)),
+                last: place.last.clone(),
+                changes: place.changes,
+                service,
+            })
+        };
+        self.views.send_replace(Arc::new(ControllerView {
+            at,
+            replica: self.replica.clone(),
+            leader: seen.leader(),
+            epoch: self.lease.may_decide(now),
+            replicas: seen.replicas(),
+            trouble: self.trouble.clone(),
+            failed_fetches: self.failed_fetches.clone(),
+            services: self.names.iter().filter_map(service).collect(),
+        }));
     }
 }

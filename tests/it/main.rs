@@ -18,6 +18,7 @@ mod compare;
 mod counting;
 mod demo;
 mod envoy;
+mod gates;
 mod lifecycle;
 mod overload;
 mod proxy;

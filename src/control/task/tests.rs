@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
 use crate::clock::Timestamp;
-use crate::control::record::{MemoryRecords, ReplicaId};
+use crate::control::command::{Commands, commands};
+use crate::control::hand::{Asked, Order};
+use crate::control::law::Hand;
+use crate::control::record::{AnyRecords, MemoryRecords, ReplicaId};
 use crate::counters::any::AnyStore;
 use crate::counters::memory::{MemoryLimits, MemoryStore};
 use crate::decision::{Code, ProcessModes};
@@ -13,6 +16,7 @@ use crate::descriptor::{Descriptor, Entry, Hits, RateQuery};
 use crate::key::CounterKey;
 use crate::limiter::{Limiter, LimiterOptions};
 use crate::metrics::Metrics;
+use crate::rate::Rate;
 use crate::rules::service::Service;
 use crate::rules::{SourceFile, load};
 use crate::signal::{Absence, AbsenceKind, Counts, Sample, Windows};
@@ -102,6 +106,8 @@ struct World {
     records: Arc<MemoryRecords>,
     limiter: Limiter<AnyStore>,
     writer: TableWriter,
+    commands: Commands,
+    view: watch::Receiver<Arc<ControllerView>>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -145,9 +151,12 @@ impl World {
             LimiterOptions { key_prefix: (*b"test:").into(), modes: ProcessModes::default(), near_limit_ratio: 0.8 };
         let limiter = Limiter::new(table.clone(), AnyStore::Memory(Arc::clone(&store)), metrics, Arc::new(options));
         let stop = CancellationToken::new();
-        let controller = Controller::new(table, Arc::clone(&records), plant.clone());
+        let (commands, wishes) = commands();
+        let of_controller = AnyRecords::Memory(Arc::clone(&records));
+        let here = ReplicaId::new("here", 1);
+        let (controller, view) = Controller::new(table, of_controller, plant.clone(), here, wishes);
         let task = tokio::spawn(controller.run(stop.clone()));
-        World { plant, store, records, limiter, writer, stop, task }
+        World { plant, store, records, limiter, writer, commands, view, stop, task }
     }
 
     /// Lets callers come for so many seconds, and says how many were let through in the last ten of them, per second.
@@ -246,5 +255,53 @@ async fn a_service_that_is_off_stands_at_its_upper_bound() {
     let world = World::new("off");
     let passed = world.offer(1_000, 30).await;
     assert!((395..=405).contains(&passed), "{passed}");
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_wants_is_in_force_within_a_second_and_ends_by_itself() {
+    let world = World::new("enforce");
+    world.offer(300, 20).await;
+    let asked = |hand, lifetime| Asked {
+        hand,
+        reason: "a sale".to_owned(),
+        by: "ada".to_owned(),
+        lifetime: Some(Duration::from_secs(lifetime)),
+        force: false,
+    };
+    let bounds = world.view.borrow().services[0].service.bounds;
+    let order = Order::try_new(asked(Hand::Override(Rate::from_per_second(50.0)), 60), &bounds).unwrap();
+    world.commands.lay("inventory".into(), order).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.limit(), 50.0);
+    assert_eq!(world.offer(300, 30).await, 50);
+    let view = Arc::clone(&world.view.borrow());
+    assert_eq!(view.services[0].limit.per_second(), 50.0);
+    assert!(view.services[0].hand.is_some() && view.epoch.is_some());
+
+    let order = Order::try_new(asked(Hand::Freeze, 600), &bounds).unwrap();
+    world.commands.lay("inventory".into(), order).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(world.limit(), 50.0, "frozen as it was");
+    world
+        .commands
+        .lift("inventory".into(), crate::control::hand::Signature::try_new("done", "ada").unwrap())
+        .await
+        .unwrap();
+    assert_eq!(world.offer(300, 120).await, 300, "and free again");
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_reset_starts_anew() {
+    let world = World::new("enforce");
+    world.offer(300, 20).await;
+    world.plant.0.capacity.store(0, Ordering::Relaxed);
+    world.offer(300, 40).await;
+    assert!(world.limit() < 50.0);
+    world.plant.0.capacity.store(1_000, Ordering::Relaxed);
+    let by = crate::control::hand::Signature::try_new("it was the network", "ada").unwrap();
+    assert!(world.commands.reset("inventory".into(), by).await.unwrap());
+    assert_eq!(world.offer(300, 12).await, 300);
     world.end().await;
 }

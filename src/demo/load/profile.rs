@@ -102,7 +102,7 @@ mod tests {
         let instants: Vec<Duration> = profile.instants(1).collect();
         assert!(instants.is_sorted());
         let overload = profile.overload_time();
-        let within = instants.iter().filter(|due| overload.contains(due)).count();
+        let within = instants.iter().filter(|due| overload.contains(*due)).count();
         assert!(within.abs_diff(110_000) < 1_500, "{within} in 55 s at 2,000 a second");
         let calm = instants.len() - within;
         assert!(calm.abs_diff(22_500) < 600, "{calm} in 45 s at 500 a second");

@@ -111,6 +111,27 @@ pub(super) fn check_query(text: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
+/// The selector that a query's first window belongs to, such as `requests_total{app="a"}`; `None` where the window is
+/// another expression's.
+#[must_use]
+pub fn windowed_selector(query: &str) -> Option<&str> {
+    let at = query.find(&format!("[{WINDOW_VARIABLE}]"))?;
+    let before = query[..at].trim_end();
+    let name_end = match before.strip_suffix('}') {
+        None => before.len(),
+        // The last brace that is no part of a label's value opens the matchers.
+        Some(_) => (0..before.len())
+            .rev()
+            .filter(|at| before.as_bytes()[*at] == b'{')
+            .find(|at| check_matchers(&before[at + 1..before.len() - 1]).is_ok())?,
+    };
+    let is_letter = |letter: char| is_label_letter(letter) || letter == ':';
+    let name = before[..name_end].trim_end();
+    let start = name.len() - name.chars().rev().take_while(|letter| is_letter(*letter)).count();
+    let is_metric = name[start..].starts_with(|letter: char| is_letter(letter) && !letter.is_ascii_digit());
+    (is_metric || name_end < before.len()).then(|| &before[start..])
+}
+
 fn check_length(text: &str) -> Result<(), Wrong> {
     if text.len() > TEXT_MAX {
         return Err(format!(
@@ -213,12 +234,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_windowed_selector_is_found_in_front_of_its_window() {
+        for (query, selector) in [
+            ("sum(increase(a[$window]))", Some("a")),
+            ("sum(rate(job:a:sum{x=\"{y\", z='}'}[$window])) * 2", Some("job:a:sum{x=\"{y\", z='}'}")),
+            ("sum(increase({__name__=\"a\"}[$window]))", Some("{__name__=\"a\"}")),
+            ("sum(increase(a {x=\"y\"} [$window]))", Some("a {x=\"y\"}")),
+            ("sum_over_time((a > 1)[$window])", None),
+            ("a", None),
+        ] {
+            assert_eq!(windowed_selector(query), selector, "{query}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_the_checks_panic(text in "[a\"'`\\\\\\[\\](){}$windo#\n=~!,é]{0,40}") {
             drop(check_query(&text));
             drop(check_matchers(&text));
             drop(check_metric(&text));
+            if let Some(selector) = windowed_selector(&text) {
+                prop_assert!(text.contains(selector));
+            }
         }
     }
 }

@@ -200,7 +200,7 @@ impl App {
         }
         let web_store = TaskTracker::new();
         let answer = maker.service(&web_store);
-        let web_state = WebState { answer, health: health.clone(), metrics: metrics.clone() };
+        let web_state = WebState { answer, health: health.clone(), metrics: metrics.clone(), adaptive: None };
         let web_limits = WebLimits {
             connections_max: settings.http.connections_max,
             body_bytes_max: settings.http.request_bytes_max,

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::admin::cli::Adaptive;
 use crate::simulate::command::{Form, Options};
 
 /// What the process is asked to do.
@@ -27,6 +28,13 @@ pub enum Command {
     },
     /// Run the law over a described service or a recorded series.
     Simulate(Options),
+    /// Ask the admin listener of a replica that serves.
+    Adaptive {
+        /// The operator's settings file, for where the listener is.
+        settings: Option<PathBuf>,
+        /// What to ask.
+        asked: Adaptive,
+    },
 }
 
 /// How the process ends: the codes of BSD's `sysexits.h`, which service managers know.
@@ -45,7 +53,8 @@ pub enum ExitStatus {
 }
 
 const CODES: &str = "\
-Exit codes: 0 success; 64 the command line is wrong; 69 something needed is not available (a port is taken); \
+Exit codes: 0 success; 64 the command line is wrong; 69 something needed is not available (a port is taken, \
+nobody answers); \
 71 the operating system refused; 78 settings or rules are wrong. The first SIGTERM or SIGINT ends the process in \
 order, with 0; a SIGINT more than a second later at once, with 130.
 
@@ -80,6 +89,8 @@ enum Word {
     },
     /// Run the law of adaptive limits over a described service, or over a recorded series
     Simulate(SimulateArguments),
+    /// See adaptive limits and the reasons for them, freeze, set or reset them
+    Adaptive(Adaptive),
 }
 
 #[derive(Debug, Args)]
@@ -124,6 +135,7 @@ where
             };
             Command::Simulate(Options { scenario, replay, seed, form, html })
         }
+        Some(Word::Adaptive(asked)) => Command::Adaptive { settings, asked },
     })
 }
 
@@ -204,11 +216,27 @@ mod tests {
     }
 
     #[test]
+    fn adaptive_limits_have_words_of_their_own() {
+        for line in [
+            "status --json",
+            "why a --admin http://127.0.0.1:1",
+            "freeze a --reason b --for 10m",
+            "override a 90/s --reason b --force",
+            "--admin 127.0.0.1:1 resume a",
+            "reset a --reason b --by ada --settings s.yaml",
+        ] {
+            assert!(matches!(command(&format!("tidegate adaptive {line}")), Ok(Command::Adaptive { .. })), "{line}");
+        }
+    }
+
+    #[test]
     fn help_and_version_succeed_and_mistakes_are_usage_errors() {
-        for line in ["tidegate --version", "tidegate --help", "tidegate check --help"] {
+        for line in ["tidegate --version", "tidegate --help", "tidegate check --help", "tidegate adaptive why --help"] {
             assert_eq!(command(line), Err(ExitStatus::Success), "{line}");
         }
-        for line in ["tidegate check", "tidegate nonsense", "tidegate --settings", "tidegate --port 1"] {
+        let wrong = ["tidegate check", "tidegate nonsense", "tidegate --settings", "tidegate --port 1"];
+        let unsigned = ["tidegate adaptive", "tidegate adaptive freeze a", "tidegate adaptive override a --reason b"];
+        for line in wrong.into_iter().chain(unsigned) {
             assert_eq!(command(line), Err(ExitStatus::Usage), "{line}");
         }
         assert_eq!(ExitStatus::Usage.code(), 64);

@@ -23,6 +23,7 @@ pub mod control;
 pub mod decision;
 pub mod limiter;
 // Layer 5: edges.
+pub mod admin;
 pub mod logging;
 pub mod prometheus;
 pub mod proto;

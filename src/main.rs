@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tidegate::admin::{self, cli::Adaptive};
 use tidegate::app::{App, RunError, StartError, count};
 use tidegate::cli::{self, Command, ExitStatus};
 use tidegate::open_files;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Serve { settings } => serve(settings),
         Command::Check { settings, files } => check(settings, &files),
         Command::Simulate(options) => simulate(&options),
+        Command::Adaptive { settings, asked } => adaptive(settings, &asked),
     };
     match done {
         Ok(()) => ExitStatus::Success.into(),
@@ -92,6 +94,21 @@ fn check(file: Option<PathBuf>, files: &[PathBuf]) -> Result<(), Failure> {
     let services = Some(rules.services().len()).filter(|services| *services > 0).map(|many| count(many, "service"));
     let counts: Vec<String> = counts.into_iter().chain(services).collect();
     print(&format_args!("ok: {}", counts.join(", ")));
+    Ok(())
+}
+
+/// Asks a replica's admin listener.
+fn adaptive(file: Option<PathBuf>, asked: &Adaptive) -> Result<(), Failure> {
+    let (settings, _notes) = read_settings(file)?;
+    let user = std::env::var("USER").ok();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
+    let told = runtime.block_on(admin::cli::run(asked, &settings.admin, user.as_deref()));
+    let told = told.map_err(|wrong| match wrong {
+        admin::cli::Failure::Wrong(text) => Failure { status: ExitStatus::Usage, text },
+        admin::cli::Failure::Unavailable(text) => Failure { status: ExitStatus::Unavailable, text },
+    })?;
+    print(&told);
     Ok(())
 }
 

@@ -225,13 +225,16 @@ pub fn single(
     encoder.encode_descriptor(name, help, None, metric_type)?.encode_gauge(&value)
 }
 
-/// Writes a family of whole numbers, or nothing if it has no members.
-fn family<'l, L: EncodeLabelSet + 'l>(
+/// Writes a family, or nothing if it has no members.
+///
+/// # Errors
+/// When the writer takes no more.
+pub(crate) fn family<'l, L: EncodeLabelSet + 'l, V: EncodeGaugeValue>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
     metric_type: MetricType,
-    members: impl IntoIterator<Item = (&'l L, u64)>,
+    members: impl IntoIterator<Item = (&'l L, V)>,
 ) -> fmt::Result {
     let mut members = members.into_iter().peekable();
     if members.peek().is_none() {

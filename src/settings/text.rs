@@ -141,7 +141,7 @@ fn times(number: &str, factor: u64) -> Option<u64> {
 }
 
 /// A bound as an operator would write it.
-fn written(duration: Duration) -> String {
+pub(crate) fn written(duration: Duration) -> String {
     let millis = duration.as_millis();
     match millis {
         0 => "0".to_owned(),

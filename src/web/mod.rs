@@ -10,6 +10,8 @@
 //! The routes are a plain function from state to router, and know nothing of sockets; [`server`] accepts connections
 //! and holds callers to their time and number. The decision itself lies behind [`Answer`].
 
+pub mod adaptive;
+pub(crate) mod body;
 pub mod json;
 pub mod process;
 pub mod request;
@@ -28,6 +30,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use adaptive::AdaptiveLimits;
 pub use server::WebLimits;
 
 use crate::health::Health;
@@ -66,6 +69,8 @@ pub struct WebState<A> {
     pub health: Health,
     /// Shown by `/metrics`.
     pub metrics: Metrics,
+    /// Shown by `/metrics` as well, where limits adapt.
+    pub adaptive: Option<AdaptiveLimits>,
 }
 
 /// Serves all routes until `shutdown`, then lets the requests that are under way finish.
@@ -81,10 +86,10 @@ pub async fn serve<A: Answer>(
 
 /// All routes.
 pub fn router<A: Answer>(state: WebState<A>, limits: &WebLimits) -> Router {
-    let WebState { answer, health, metrics } = state;
+    let WebState { answer, health, metrics, adaptive } = state;
     json::router(answer, limits)
         .merge(Router::new().route("/healthcheck", any(healthcheck)).with_state(health))
-        .merge(scrape::router(metrics))
+        .merge(scrape::router(metrics, adaptive))
         .fallback(not_found)
 }
 

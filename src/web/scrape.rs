@@ -24,6 +24,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
 
+use super::adaptive::AdaptiveLimits;
 use super::process::Process;
 use crate::metrics::Metrics;
 use crate::metrics::exposition::CONTENT_TYPE;
@@ -43,6 +44,7 @@ const SCRAPE_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 struct Scraper {
     metrics: Metrics,
+    adaptive: Option<AdaptiveLimits>,
     places: Arc<Semaphore>,
 }
 
@@ -55,8 +57,8 @@ struct PieceWriter {
 }
 
 /// The route `/metrics`, also for a listener of its own.
-pub fn router(metrics: Metrics) -> Router {
-    let scraper = Scraper { metrics, places: Arc::new(Semaphore::new(SCRAPES_MAX)) };
+pub fn router(metrics: Metrics, adaptive: Option<AdaptiveLimits>) -> Router {
+    let scraper = Scraper { metrics, adaptive, places: Arc::new(Semaphore::new(SCRAPES_MAX)) };
     Router::new().route("/metrics", get(scrape)).with_state(scraper)
 }
 
@@ -76,6 +78,9 @@ async fn scrape(State(scraper): State<Scraper>) -> Response {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(scraper.metrics));
         registry.register_collector(Box::new(Process));
+        if let Some(adaptive) = scraper.adaptive {
+            registry.register_collector(Box::new(adaptive));
+        }
         let written = encode_registry(&mut writer, &registry).and_then(|()| writer.finish());
         if written.is_err() {
             tracing::debug!("a scrape was not read to its end");

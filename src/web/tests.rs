@@ -68,7 +68,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let (answer, metrics, shutdown) = (ByDomain::default(), Metrics::default(), CancellationToken::new());
         let health = Health::new(&[Component::Rules]);
-        let state = WebState { answer: answer.clone(), health: health.clone(), metrics: metrics.clone() };
+        let state =
+            WebState { answer: answer.clone(), health: health.clone(), metrics: metrics.clone(), adaptive: None };
         let task = tokio::spawn(serve(listener, state, limits, shutdown.clone()));
         Server { address, answer, health, metrics, shutdown, task }
     }

@@ -20,6 +20,7 @@ mod demo;
 mod envoy;
 mod lifecycle;
 mod overload;
+mod prometheus_source;
 mod proxy;
 mod redis_store;
 mod reload;

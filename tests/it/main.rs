@@ -21,6 +21,7 @@ mod envoy;
 mod gates;
 mod lifecycle;
 mod overload;
+mod prometheus_source;
 mod proxy;
 mod records;
 mod redis_store;

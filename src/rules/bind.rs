@@ -314,7 +314,7 @@ fn known_words<'y, 't>(pairs: &'y [Pair<'t>], level: Level, path: &KeyPath<'_>, 
             continue;
         };
         let below = path.word(name);
-        match words::find(name) {
+        match words::find_at(name, level) {
             None => {
                 let (meant, hint) = words::meant(name, level);
                 words.misspelt.extend(meant);

@@ -140,6 +140,12 @@ const fn extension(name: &'static str, levels: &'static [Level]) -> Word {
 /// How alike two words must be for one to be offered for the other: 1 is the same, 0 nothing in common.
 const ALIKE_MIN: f64 = 0.75;
 
+/// The word of that name, as who writes at `level` may mean it: among rules the words of services are none.
+pub(super) fn find_at(name: &str, level: Level) -> Option<&'static Word> {
+    let is_meant = |word: &&Word| level.is_of_services() || !word.levels.iter().all(|level| level.is_of_services());
+    find(name).filter(is_meant)
+}
+
 /// The word of that name.
 pub(super) fn find(name: &str) -> Option<&'static Word> {
     WORDS.iter().find(|word| word.name == name)
@@ -203,6 +209,14 @@ impl Level {
             Level::Stale => "stale",
             Level::Signals => "signals",
             Level::Queries => "queries",
+        }
+    }
+
+    /// Whether the level is one of services, of which rules know nothing.
+    fn is_of_services(self) -> bool {
+        match self {
+            Root | Descriptor | RateLimit | Replaces | Subset | SubsetEntry => false,
+            Prometheus | BasicAuth | Service | Governed | Bounds | Targets | Stale | Signals | Queries => true,
         }
     }
 

@@ -7,10 +7,11 @@ use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tidegate::clock::{Clock, SystemClock};
 
 use super::client::Http;
 use super::process::Process;
@@ -48,7 +49,7 @@ impl History {
 
     /// Adds a series whose sample `index` steps from the present (before it: negative) is that text, or missing.
     pub(crate) fn series(&mut self, series: &str, sample: impl Fn(i64) -> Option<String>) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        let now = SystemClock.now().as_micros() as f64 / 1e6;
         for index in -PAST..=FUTURE {
             let at = now + self.step.as_secs_f64() * index as f64;
             if let Some(sample) = sample(index) {

@@ -127,7 +127,7 @@ pub async fn run(adaptive: &Adaptive, settings: &AdminSettings, user: Option<&st
     let (status, told) = answered.map_err(|error| Failure::Unavailable(error.to_string()))?;
     if status != StatusCode::OK {
         let errors = told["errors"].as_array().map_or(&[][..], Vec::as_slice);
-        let errors: Vec<String> = errors.iter().map(|error| say::text(error)).collect();
+        let errors: Vec<String> = errors.iter().map(say::text).collect();
         let sentence = if errors.is_empty() { format!("the listener answered {status}") } else { errors.join("\n") };
         return Err(if status.is_client_error() { Failure::Wrong(sentence) } else { Failure::Unavailable(sentence) });
     }

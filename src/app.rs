@@ -24,6 +24,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::adaptive::Adaptive;
 use crate::clock::SystemClock;
 use crate::counters::any::AnyStore;
 use crate::counters::memory::{MemoryLimits, MemoryStore};
@@ -43,7 +44,7 @@ use crate::rls::{RlsOptions, RlsService};
 use crate::rules::{Options, RuleErrors, RuleSet};
 use crate::settings::{RedisAddress, RedisSettings, Settings, StoreKind};
 use crate::table::{LimitTable, limit_table};
-use crate::web::{self, WebLimits, WebState};
+use crate::web::{self, AdaptiveLimits, WebLimits, WebState};
 
 /// A process that is ready to serve.
 #[derive(Debug)]
@@ -57,6 +58,8 @@ pub struct App {
     store: StoreMaker,
     grpc: TcpListener,
     http: TcpListener,
+    /// Only if there are adaptive services.
+    admin: Option<TcpListener>,
 }
 
 /// Makes a core's store.
@@ -139,12 +142,13 @@ impl App {
         let loaded = reloader.load_first()?;
         let grpc = listen(&settings.grpc.host, settings.grpc.port, "grpc.port").await?;
         let http = listen(&settings.http.host, settings.http.port, "http.port").await?;
+        let admin = adaptive::admin_listener(&settings.admin, &table).await?;
         let store = StoreMaker::new(&settings);
         let health = Health::new(match store {
             StoreMaker::Memory(_) => &[],
             StoreMaker::Redis(..) => &[Component::Store],
         });
-        Ok(App { settings, metrics, health, table, reloader, loaded, store, grpc, http })
+        Ok(App { settings, metrics, health, table, reloader, loaded, store, grpc, http, admin })
     }
 
     /// Where the gRPC port listens.
@@ -174,7 +178,7 @@ impl App {
     /// # Errors
     /// When a worker can't be started.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RunError> {
-        let App { settings, metrics, health, table, reloader, store, grpc, http, loaded: _ } = self;
+        let App { settings, metrics, health, table, reloader, store, grpc, http, admin, loaded: _ } = self;
         // In this order: nothing new is let in, what was let in is answered, everything else ends.
         let (stop, drain, end) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
@@ -189,7 +193,10 @@ impl App {
         tasks.spawn(reloader.run(settings.rules.reload_interval, stop.clone()));
         tasks.spawn(forget_idle_series(metrics.clone(), stop.clone()));
         let key_prefix = settings.store.key_prefix.as_bytes();
-        tasks.spawn(adaptive::govern(table.clone(), &store, key_prefix, stop.clone()));
+        let admin = (settings.admin.clone(), admin);
+        let adaptive = Adaptive::new(table.clone(), &store, key_prefix, admin, settings.shutdown.timeout);
+        let adaptive_view = adaptive.view();
+        tasks.spawn(adaptive.run(stop.clone()));
         match &store {
             StoreMaker::Memory(store) => {
                 tasks.spawn(sweep(Arc::clone(store), metrics.clone(), stop.clone()));
@@ -200,7 +207,12 @@ impl App {
         }
         let web_store = TaskTracker::new();
         let answer = maker.service(&web_store);
-        let web_state = WebState { answer, health: health.clone(), metrics: metrics.clone(), adaptive: None };
+        let web_state = WebState {
+            answer,
+            health: health.clone(),
+            metrics: metrics.clone(),
+            adaptive: Some(AdaptiveLimits::new(adaptive_view)),
+        };
         let web_limits = WebLimits {
             connections_max: settings.http.connections_max,
             body_bytes_max: settings.http.request_bytes_max,
@@ -434,6 +446,9 @@ impl fmt::Display for Greeting<'_> {
         writeln!(f, "  grpc   {}  {services}", address(app.grpc_address()))?;
         writeln!(f, "  http   {}  /json, /healthcheck, /metrics", address(app.http_address()))?;
         let counts = format!("{}, {}, {}", count(files, "file"), count(domains, "domain"), count(rules, "rule"));
+        if let Some(admin) = &app.admin {
+            writeln!(f, "  admin  {}  /, /adaptive", address(admin.local_addr()))?;
+        }
         writeln!(f, "  rules  {}  {counts}", paths.join(", "))?;
         writeln!(f, "  store  {store}")?;
         let http = app.http_address().map_or_else(|_| "?".to_owned(), reachable);

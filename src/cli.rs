@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::admin::cli::Adaptive;
+use crate::simulate::command::{Form, Options};
 
 /// What the process is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum Command {
         /// Files, and directories of files; at least one.
         files: Vec<PathBuf>,
     },
+    /// Run the law over a described service or a recorded series.
+    Simulate(Options),
     /// Ask the admin listener of a replica that serves.
     Adaptive {
         /// The operator's settings file, for where the listener is.
@@ -84,8 +87,32 @@ enum Word {
         #[arg(required = true, value_name = "FILES")]
         files: Vec<PathBuf>,
     },
+    /// Run the law of adaptive limits over a described service, or over a recorded series
+    Simulate(SimulateArguments),
     /// See adaptive limits and the reasons for them, freeze, set or reset them
     Adaptive(Adaptive),
+}
+
+#[derive(Debug, Args)]
+struct SimulateArguments {
+    /// Scenario file; config/simulate/inventory.yaml shows every key
+    #[arg(value_name = "SCENARIO")]
+    scenario: PathBuf,
+    /// Instead of the plant, counters recorded as CSV: time,offered,admitted,answered,failed,slow,latency_sum
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+    /// Chance, instead of the scenario's
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// Print comma-separated values, a line for each second (of a replay, for each decision)
+    #[arg(long, conflicts_with = "json_lines")]
+    csv: bool,
+    /// Print a JSON object for each second and each decision
+    #[arg(long)]
+    json_lines: bool,
+    /// Also write a page with plots
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    html: Option<PathBuf>,
 }
 
 /// Reads the command line; the first argument is the program's own name.
@@ -100,6 +127,14 @@ where
     Ok(match word {
         None | Some(Word::Serve) => Command::Serve { settings },
         Some(Word::Check { files }) => Command::Check { settings, files },
+        Some(Word::Simulate(SimulateArguments { scenario, replay, seed, csv, json_lines, html })) => {
+            let form = match (csv, json_lines) {
+                (true, _) => Form::Csv,
+                (_, true) => Form::JsonLines,
+                _ => Form::Table,
+            };
+            Command::Simulate(Options { scenario, replay, seed, form, html })
+        }
         Some(Word::Adaptive(asked)) => Command::Adaptive { settings, asked },
     })
 }

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod descriptor;
 pub mod key;
 pub mod limit;
+pub mod plot;
 pub mod rate;
 // Layer 1: arithmetic.
 pub mod signal;
@@ -29,6 +30,7 @@ pub mod proto;
 pub mod reload;
 pub mod rls;
 pub mod settings;
+pub mod simulate;
 pub mod web;
 // Layer 6: assembly.
 pub mod app;

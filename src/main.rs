@@ -13,6 +13,7 @@ use tidegate::open_files;
 use tidegate::prometheus::{self, PrometheusSource};
 use tidegate::rules::{Options, RuleSet, read_sources};
 use tidegate::settings::{self, Note, Settings};
+use tidegate::simulate;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Calls are answered with a dozen small allocations each. ARCHITECTURE.md has what this allocator gave.
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Serve { settings } => serve(settings),
         Command::Check { settings, files } => check(settings, &files),
+        Command::Simulate(options) => simulate(&options),
         Command::Adaptive { settings, asked } => adaptive(settings, &asked),
     };
     match done {
@@ -128,6 +130,13 @@ fn show_services(rules: &RuleSet) -> Result<(), Failure> {
     for report in runtime.block_on(prometheus::reports(source.as_ref(), rules)) {
         print(&report);
     }
+    Ok(())
+}
+
+/// Tries the law on a described service or a recorded series.
+fn simulate(options: &simulate::command::Options) -> Result<(), Failure> {
+    let text = simulate::command::run(options).map_err(|error| failure(ExitStatus::Configuration, &error))?;
+    print(&text.trim_end());
     Ok(())
 }
 

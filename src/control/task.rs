@@ -294,6 +294,7 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
                         tracing::info!(epoch = epoch.number(), "this replica decides about adaptive limits");
                     }
                     Lease::Follower { leader } if self.told_epoch.take().is_some() => {
+                        self.forget_decisions();
                         let leader = leader.map_or_else(|| "another one".to_owned(), |leader| leader.to_string());
                         tracing::info!("this replica decides about adaptive limits no more: {leader} does");
                     }
@@ -303,6 +304,11 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
             // The poll says so already.
             Err(error) => tracing::debug!("no lease: {error}"),
         }
+    }
+
+    /// What this replica decided is not what is shown of the services any more.
+    fn forget_decisions(&mut self) {
+        self.governed.values_mut().for_each(|place| place.last = None);
     }
 
     /// When the next service is due, if one may start.
@@ -346,6 +352,7 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
             Outcome::Superseded => tracing::info!(service = &*name, "{name}: its record was changed by another hand"),
             Outcome::Deposed => {
                 self.lease.deposed();
+                self.forget_decisions();
                 tracing::info!("this replica decides about adaptive limits no more: it has a successor");
                 self.told_epoch = None;
             }

@@ -68,11 +68,12 @@ const LISTENERS_MAX: usize = 4;
 const REPLICAS: usize = 2;
 
 /// What differs from Tidegate's defaults. A demo on a busy machine shouldn't fail open because of a slow moment.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 6] = [
     ("TIDEGATE_GRPC_HOST", "127.0.0.1"),
     ("TIDEGATE_GRPC_PORT", "0"),
     ("TIDEGATE_HTTP_HOST", "127.0.0.1"),
     ("TIDEGATE_HTTP_PORT", "0"),
+    ("TIDEGATE_ADMIN_PORT", "0"),
     ("TIDEGATE_STORE_DEADLINE", "1s"),
 ];
 

@@ -36,15 +36,16 @@ impl PrometheusSource {
         let queries = Queries::of(signals, service, windows);
         // The one with all terms, and the one that finds something if anything does.
         let newest = self.try_out(&queries.newest).await.and_then(Terms::of);
-        if let Err(absence) = newest {
-            return vec![advice_on(absence)];
-        }
+        let is_sampled = match newest.and_then(|newest| newest.single(Term::Newest)) {
+            Ok(sample) => sample.is_some(),
+            Err(absence) => return vec![advice_on(absence)],
+        };
         let terms = match self.try_out(&queries.long).await.and_then(Terms::of) {
             Ok(terms) => terms,
             Err(absence) => return vec![advice_on(absence)],
         };
         let mut advice = Vec::new();
-        match counts::read(&terms, signals, &service.targets, windows.long) {
+        match counts::read(&terms, signals, &service.targets, windows.long, is_sampled) {
             Err(absence) => advice.push(advice_on(absence)),
             Ok(window) => {
                 let (answered, ratio) = (window.counts.answered, window.counts.error_ratio());

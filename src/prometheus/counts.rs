@@ -20,14 +20,15 @@ pub(super) struct Window {
     pub(super) fit: Option<Fit>,
 }
 
-/// Reads the terms of a window.
+/// Reads the terms of a window. `is_sampled` says whether there are recent samples at all, however few.
 pub(super) fn read(
     terms: &Terms,
     signals: &SignalSpec,
     targets: &Targets,
     window: Duration,
+    is_sampled: bool,
 ) -> Result<Window, Absence> {
-    let Some(all) = terms.single(Term::Answered)? else { return Err(empty(terms, window)) };
+    let Some(all) = terms.single(Term::Answered)? else { return Err(empty(window, is_sampled)) };
     let failed = failed(terms, signals)?;
     let ours = terms.single(Term::Ours)?.unwrap_or_default().min(failed);
     // Extrapolation may make a part larger than the whole.
@@ -44,11 +45,12 @@ pub(super) fn read(
 }
 
 /// Why there are no answers.
-fn empty(terms: &Terms, window: Duration) -> Absence {
+fn empty(window: Duration, is_sampled: bool) -> Absence {
     let seconds = window.as_secs_f64();
-    let reason = match terms.single(Term::Newest) {
-        Ok(Some(_)) => format!("there are too few samples in {seconds} s for an increase"),
-        _ => format!("there are no series of answers, or too few samples in {seconds} s"),
+    let reason = if is_sampled {
+        format!("there are too few samples in {seconds} s for an increase")
+    } else {
+        "there are no series of answers, or none with a recent sample".to_owned()
     };
     Absence::new(AbsenceKind::Empty, reason)
 }
@@ -162,7 +164,9 @@ mod tests {
     }
 
     fn counts(text: &str, signals: &SignalSpec, latency: bool) -> Result<Counts, Absence> {
-        read(&terms(text), signals, &targets(latency), WINDOW).map(|window| window.counts)
+        let terms = terms(text);
+        let is_sampled = terms.single(Term::Newest)?.is_some();
+        read(&terms, signals, &targets(latency), WINDOW, is_sampled).map(|window| window.counts)
     }
 
     #[test]

@@ -132,8 +132,9 @@ impl PrometheusSource {
         let newest = newest?;
         let stale = stale(&newest, service, signals, windows, at_millis)?;
         self.seen.series(&service.name, newest.single(Term::Series)?);
+        let is_sampled = newest.single(Term::Newest)?.is_some();
         let read = |terms: Result<Terms, Absence>, window: Duration| {
-            let read = counts::read(&terms?, signals, &service.targets, window)?;
+            let read = counts::read(&terms?, signals, &service.targets, window, is_sampled)?;
             self.seen.fit(service, signals, read.fit);
             match &stale {
                 Some(absence) => Err(absence.clone()),

@@ -1,7 +1,8 @@
 //! What is limited: rule files, compiled into one immutable [`RuleSet`].
 //!
 //! The language is the reference service's (envoyproxy/ratelimit), which loads unchanged, and a few words on top;
-//! `config/rules.yaml` shows all of it. On the way from files to rules each step has one file and one job:
+//! `config/rules.yaml` shows all of it, and `config/adaptive.yaml` what is said of services whose limits adapt
+//! ([`service`]). On the way from files to rules each step has one file and one job:
 //!
 //! ```text
 //! source   files and directories  -> texts           the only I/O

@@ -62,7 +62,7 @@ fn kind(uri: Option<&String>, value: serde_yaml::Value) -> Result<ValueKind, Pro
 }
 
 /// The line of every key that is not inside a list, by its path.
-pub(super) fn lines(text: &str) -> HashMap<String, usize> {
+pub(crate) fn lines(text: &str) -> HashMap<String, usize> {
     /// Deeper than any key: what lies below needs no line, and paths stay short.
     const DEPTH_MAX: usize = 8;
 

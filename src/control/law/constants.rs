@@ -109,6 +109,10 @@ pub struct Constants {
     pub tried_outage: f64,
     /// Cuts after which that may be said of slowness, which lags while a queue drains.
     pub tried_cuts: u32,
+    /// Answers that take up to so many times as long as usual are quick, where there is no latency target: who is
+    /// overloaded is slow. Errors of quick answers that one cut doesn't change have another cause; others are held
+    /// against a second cut.
+    pub quick: f64,
     /// A ratio from which a service is down rather than overloaded.
     pub outage: f64,
     /// A ratio that is never learned as normal.
@@ -244,6 +248,7 @@ impl Default for Constants {
             tried: 0.92,
             tried_outage: 0.35,
             tried_cuts: 3,
+            quick: 1.5,
             outage: 0.5,
             never_normal: 0.9,
             relearn: 900.0,

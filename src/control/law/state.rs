@@ -97,6 +97,8 @@ pub(super) struct Trial {
     pub(super) limit: f64,
     pub(super) admitted: f64,
     pub(super) cuts: u32,
+    /// Whether the ratios are of windows that all lie after a change: then the trouble was there all the time.
+    pub(super) is_settled: bool,
 }
 
 /// A change that the law wants and nobody makes, since when, and how often it was wanted.

@@ -81,7 +81,16 @@ impl Case {
                 return situation.hold(state, Cause::Filling);
             }
             if self.has_changed_nothing(&trial, law) {
-                return self.restore(state, situation, &trial);
+                if trial.is_settled || self.is_quick(&state, &trial, law) {
+                    return self.restore(state, situation, &trial);
+                }
+                // The trouble may have begun within the window that the first cut was judged by, so what it was like
+                // isn't known well: half of the capacity, seen for a moment, looks like errors that no cut changes. Now
+                // it is known.
+                let (errors, latency) = (self.ratio(Signal::Errors), self.ratio(Signal::Latency));
+                let admitted = self.reading.admitted;
+                let trial = Trial { errors, latency, admitted, is_settled: true, ..trial };
+                return self.cut(State { trial: Some(trial), ..state }, situation, is_recent);
             }
         }
         self.cut(state, situation, is_recent)
@@ -116,6 +125,16 @@ impl Case {
             && (self.signal == Signal::Errors || trial.cuts >= constants.tried_cuts)
     }
 
+    /// Whether answers are as quick as ever while many of them fail, before the cut and after it: an overload is slow.
+    fn is_quick(&self, state: &State, trial: &Trial, law: &Law) -> bool {
+        if let Some(verdict) = self.verdicts.iter().find(|verdict| verdict.signal == Signal::Latency) {
+            let clean = verdict.normal + law.constants.clean * (verdict.threshold - verdict.normal);
+            return verdict.ratio.max(trial.latency) <= clean;
+        }
+        let (Some(latency), Some(usual)) = (self.reading.counts.latency, state.usual_latency) else { return false };
+        latency <= law.constants.quick * usual
+    }
+
     /// Load is not the cause: the limit before the cuts is back, and this ratio is normal for a while.
     fn restore(&self, mut state: State, situation: &Situation<'_>, trial: &Trial) -> (State, Decision) {
         let ratio = self.ratio(self.signal).min(trial.ratio(self.signal));
@@ -138,6 +157,7 @@ impl Case {
             limit: state.limit,
             admitted: self.reading.admitted,
             cuts: 0,
+            is_settled: false,
         });
         if state.trial.is_none() {
             if is_soft {

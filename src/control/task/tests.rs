@@ -199,6 +199,8 @@ async fn a_service_that_loses_half_its_capacity_is_protected_and_gets_its_traffi
     world.plant.0.capacity.store(100, Ordering::Relaxed);
     let passed = world.offer(300, 60).await;
     assert!((60..=110).contains(&passed), "{passed} a second pass where 100 can be served");
+    let remembered = world.records.remembered("inventory").await.unwrap();
+    assert!(!format!("{remembered:?}").contains("Restore"), "load is the cause: {remembered:#?}");
     world.plant.0.capacity.store(1_000, Ordering::Relaxed);
     let passed = world.offer(300, 240).await;
     assert_eq!(passed, 300, "all is back");

@@ -1,18 +1,12 @@
 //! The results as one page that needs nothing else: HTML, styles and plots in one file, no script, nothing fetched.
 //!
-//! [`plot`] turns numbers into SVG, this file chooses which numbers. All plots share their axis of time, stage after
+//! [`plot`](crate::plot) turns numbers into SVG, this file chooses which numbers. All plots share their axis of time, stage after
 //! stage, so that what happened at one instant stands at one place of each.
-
-pub mod plot;
-
-use plot::{Plot, Scale, Series, Style};
 
 use super::load::outcome::Outcome;
 use super::results::{Point, Results, StageResults};
 use super::table::COLUMNS;
-
-/// Colours and sizes, for both colour schemes.
-const STYLE: &str = include_str!("page.css");
+use crate::plot::{self, Panel, Plot, Scale, Series, Style, escape};
 
 /// The outcomes that the errors' plot stacks, from the bottom, with their classes.
 const FAILURES: [(Outcome, &str); 6] = [
@@ -37,21 +31,38 @@ pub fn page(results: &Results) -> String {
         let (name, file, story) = (escape(stage.name()), stage.file(), escape(stage.story()));
         stages.push_str(&format!("<dt>{name} <code>config/envoy/{file}</code></dt><dd>{story}</dd>\n"));
     }
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>Tidegate: a shop under overload</title>\n\
-         <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>A shop under overload</h1>\n{}{}{plots}\
-         <h2>The stages</h2>\n<dl>\n{stages}</dl>\n{}</main>\n</body>\n</html>\n",
+    let body = format!(
+        "{}{}{plots}<h2>The stages</h2>\n<dl>\n{stages}</dl>\n{}",
         summary(results),
         table(results),
         setting(results),
-    )
+    );
+    plot::page("Tidegate: a shop under overload", "A shop under overload", &body)
 }
 
-/// A text as it stands in HTML.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+impl Panel for StageResults {
+    type Point = Point;
+
+    fn name(&self) -> &str {
+        self.stage.name()
+    }
+
+    fn length_s(&self) -> f64 {
+        self.length_s
+    }
+
+    fn shaded_s(&self) -> (f64, f64) {
+        (self.overload_from_s, self.overload_to_s)
+    }
+
+    fn points(&self) -> &[Point] {
+        &self.points
+    }
+
+    /// A value stands at the middle of its slice.
+    fn at_s(point: &Point) -> f64 {
+        point.at_s + point.seconds / 2.0
+    }
 }
 
 // === text ===
@@ -244,7 +255,7 @@ mod tests {
         }
         for (outcome, class) in FAILURES {
             assert!(page.contains(outcome.name()) && page.contains(&format!("area {class}")), "{class}");
-            assert!(STYLE.contains(&format!("--{class}:")), "{class} has a colour");
+            assert!(plot::STYLE.contains(&format!("--{class}:")), "{class} has a colour");
         }
         assert!(!page.contains("NaN") && !page.contains("inf"), "a number is none");
     }

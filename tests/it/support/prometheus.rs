@@ -1,7 +1,13 @@
 //! A real Prometheus of the test's own.
+//!
+//! It scrapes what its configuration says, or has a history from the start: samples of the test's making, which a test
+//! needn't wait for.
 
+use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -13,9 +19,61 @@ use super::{PATIENCE, eventually, program};
 /// A running Prometheus; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Prometheus {
-    _process: Process,
+    process: Process,
     _folder: TempDir,
     http: Http,
+}
+
+/// Samples of the past and of the near future, so that none is missing however long a test takes.
+#[derive(Debug)]
+pub(crate) struct History {
+    step: Duration,
+    text: String,
+}
+
+/// `test`, as Prometheus wants passwords: from its own manual.
+const PASSWORD_HASH: &str = "$2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay";
+
+/// Samples before the present, and after it.
+const PAST: i64 = 70;
+const FUTURE: i64 = 30;
+
+// === impl History ===
+
+impl History {
+    /// A history with a sample each `step`.
+    pub(crate) fn with_step(step: Duration) -> History {
+        History { step, text: String::new() }
+    }
+
+    /// Adds a series whose sample `index` steps from the present (before it: negative) is that text, or missing.
+    pub(crate) fn series(&mut self, series: &str, sample: impl Fn(i64) -> Option<String>) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        for index in -PAST..=FUTURE {
+            let at = now + self.step.as_secs_f64() * index as f64;
+            if let Some(sample) = sample(index) {
+                writeln!(self.text, "{series} {sample} {at:.3}").unwrap();
+            }
+        }
+    }
+
+    /// Adds a counter that rises by so much a second.
+    pub(crate) fn counter(&mut self, series: &str, per_second: f64) {
+        let per_step = per_second * self.step.as_secs_f64();
+        self.series(series, |index| Some((per_step * (index + PAST) as f64).to_string()));
+    }
+
+    /// Writes it where a Prometheus finds it; false where there is no promtool.
+    fn write(&self, folder: &Path) -> bool {
+        let Some(promtool) = program("promtool", None, "REQUIRE_PROMETHEUS") else { return false };
+        let file = folder.join("history");
+        std::fs::write(&file, format!("{}# EOF\n", self.text)).unwrap();
+        let mut command = Command::new(promtool);
+        command.args(["tsdb", "create-blocks-from", "openmetrics"]).arg(&file).arg(folder.join("data"));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        true
+    }
 }
 
 // === impl Prometheus ===
@@ -23,12 +81,36 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// A Prometheus with this configuration, once it is ready; `None` where there is none to start, see [`program`].
     pub(crate) async fn start(configuration: &str) -> Option<Prometheus> {
+        Prometheus::start_in(TempDir::new().unwrap(), configuration, None).await
+    }
+
+    /// One that scrapes nothing and has a history.
+    pub(crate) async fn with_history(history: &History) -> Option<Prometheus> {
+        let folder = TempDir::new().unwrap();
+        if !history.write(folder.path()) {
+            return None;
+        }
+        Prometheus::start_in(folder, "{}", None).await
+    }
+
+    /// One that wants TLS, and the password `test` of a user `reader`. What it is certified by is
+    /// `support/certificates/ca.pem`.
+    pub(crate) async fn guarded() -> Option<Prometheus> {
+        let certificates = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/certificates");
+        let web = format!(
+            "tls_server_config: {{cert_file: '{}', key_file: '{}'}}\nbasic_auth_users: {{reader: {PASSWORD_HASH}}}\n",
+            certificates.join("server.pem").display(),
+            certificates.join("server.key").display(),
+        );
+        Prometheus::start_in(TempDir::new().unwrap(), "{}", Some(&web)).await
+    }
+
+    async fn start_in(folder: TempDir, configuration: &str, web: Option<&str>) -> Option<Prometheus> {
         const ATTEMPTS: usize = 5;
         let binary = program("prometheus", None, "REQUIRE_PROMETHEUS")?;
+        let file = folder.path().join("prometheus.yml");
+        std::fs::write(&file, configuration).unwrap();
         for _ in 0..ATTEMPTS {
-            let folder = TempDir::new().unwrap();
-            let file = folder.path().join("prometheus.yml");
-            std::fs::write(&file, configuration).unwrap();
             // It can't be told to choose a port itself.
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             let address: SocketAddr = listener.local_addr().unwrap();
@@ -37,21 +119,39 @@ impl Prometheus {
             command.arg(format!("--config.file={}", file.display()));
             command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
             command.arg(format!("--web.listen-address={address}"));
+            if let Some(web) = web {
+                let file = folder.path().join("web.yml");
+                std::fs::write(&file, web).unwrap();
+                command.arg(format!("--web.config.file={}", file.display()));
+            }
             let (mut process, http) = (Process::spawn("prometheus", &mut command), Http::new(address));
             let is_ready = eventually("prometheus is ready or ends", PATIENCE, async || {
                 if process.exit_status().is_some() {
                     return Some(false);
+                }
+                if web.is_some() {
+                    // Our client here speaks no TLS; Prometheus says itself when it listens.
+                    return process.stderr().contains("Server is ready").then_some(true);
                 }
                 let ready = http::Request::get("/-/ready").body(bytes::Bytes::new()).expect("is well formed");
                 (http.send(ready).await.ok()?.status == 200).then_some(true)
             })
             .await;
             if is_ready {
-                return Some(Prometheus { _process: process, _folder: folder, http });
+                return Some(Prometheus { process, _folder: folder, http });
             }
             println!("prometheus ended, perhaps since {address} was taken meanwhile: {}", process.stderr());
         }
         panic!("prometheus did not start in {ATTEMPTS} attempts");
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.http.address()
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
     }
 
     /// The series that an instant query finds now; it must be one that Prometheus understands.

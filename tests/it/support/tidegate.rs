@@ -84,6 +84,7 @@ impl Launch {
             .setting("TIDEGATE_GRPC_PORT", "0")
             .setting("TIDEGATE_HTTP_HOST", "127.0.0.1")
             .setting("TIDEGATE_HTTP_PORT", "0")
+            .setting("TIDEGATE_ADMIN_PORT", "0")
             // A busy machine must not look like a lost Redis; tests of deadlines set their own.
             .setting("TIDEGATE_STORE_DEADLINE", "10s")
             .setting("TIDEGATE_STORE_REDIS_RESPONSE_TIMEOUT", "20s")

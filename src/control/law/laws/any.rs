@@ -80,6 +80,7 @@ prop_compose! {
             normal: Normal { errors: normal.0, latency: normal.1, at: normal.2, count: normal.3 },
             trial: trial.map(|(errors, latency, limit, admitted, cuts)| Trial {
                 errors, latency, limit: at_share(&law, limit), admitted: admitted * law.max, cuts,
+                is_settled: cuts % 2 == 1,
             }),
             usual_latency,
             big,

@@ -1,9 +1,9 @@
-//! Numbers over time as SVG.
+//! Numbers over time as SVG, and pages that hold such drawings and need nothing else.
 //!
 //! ```text
 //!      title, legend                       HTML above the drawing
 //! max ┤        ╭──╮                  ┆
-//!     ┤   ─────╯▒▒╰─────             ┆     stages side by side, the overload of each shaded
+//!     ┤   ─────╯▒▒╰─────             ┆     panels side by side, a stretch of each shaded
 //!   0 ┼──────────────────────────────┆────
 //!       pass-through                 ┆ outlier detection
 //! ```
@@ -12,8 +12,29 @@
 
 use std::fmt::Write;
 
-use super::super::results::{Point, StageResults};
-use super::escape;
+/// Colours and sizes, for both colour schemes.
+pub const STYLE: &str = include_str!("plot.css");
+
+/// What is drawn side by side with its like: a stretch of time with its points.
+pub trait Panel {
+    /// What is known of one instant.
+    type Point;
+
+    /// What stands below it.
+    fn name(&self) -> &str;
+
+    /// How long it is, in seconds.
+    fn length_s(&self) -> f64;
+
+    /// From when to when it is shaded, in seconds.
+    fn shaded_s(&self) -> (f64, f64);
+
+    /// What is known, in order.
+    fn points(&self) -> &[Self::Point];
+
+    /// Where a point stands, in seconds.
+    fn at_s(point: &Self::Point) -> f64;
+}
 
 /// A drawing.
 #[derive(Debug)]
@@ -43,13 +64,13 @@ pub enum Scale {
     },
 }
 
-/// Values by instant, for each stage.
+/// Values by instant, for each panel.
 #[derive(Debug)]
 pub struct Series {
     name: &'static str,
     class: &'static str,
     style: Style,
-    /// For each stage, stretches without a gap of (seconds, low, high).
+    /// For each panel, stretches without a gap of (seconds, low, high).
     stretches: Vec<Vec<Vec<(f64, f64, f64)>>>,
 }
 
@@ -70,13 +91,13 @@ pub enum Style {
 const WIDTH: f64 = 1_080.0;
 const HEIGHT: f64 = 230.0;
 
-/// Room around the axes: for values at the left, for times and stages below.
+/// Room around the axes: for values at the left, for times and panels below.
 const LEFT: f64 = 46.0;
 const RIGHT: f64 = 8.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 38.0;
 
-/// Room between two stages.
+/// Room between two panels.
 const GAP: f64 = 10.0;
 
 /// Steps between marks, times a power of ten.
@@ -89,15 +110,15 @@ const MARKS_MAX: f64 = 5.0;
 
 impl Scale {
     /// From zero to a round number above the highest of these values.
-    pub fn linear(stages: &[StageResults], value: impl Fn(&Point) -> f64) -> Scale {
-        let highest = stages.iter().flat_map(|stage| &stage.points).map(value).fold(1.0, f64::max);
+    pub fn linear<P: Panel>(panels: &[P], value: impl Fn(&P::Point) -> f64) -> Scale {
+        let highest = panels.iter().flat_map(Panel::points).map(value).fold(1.0, f64::max);
         let step = step_for(highest);
         Scale::Linear { max: (highest / step).ceil() * step }
     }
 
     /// From `min` to the power of ten above the highest of these values.
-    pub fn logarithmic(stages: &[StageResults], min: f64, value: impl Fn(&Point) -> f64) -> Scale {
-        let highest = stages.iter().flat_map(|stage| &stage.points).map(value).fold(min * 10.0, f64::max);
+    pub fn logarithmic<P: Panel>(panels: &[P], min: f64, value: impl Fn(&P::Point) -> f64) -> Scale {
+        let highest = panels.iter().flat_map(Panel::points).map(value).fold(min * 10.0, f64::max);
         Scale::Logarithmic { min, max: 10_f64.powf(highest.log10().ceil()) }
     }
 
@@ -135,25 +156,25 @@ fn step_for(max: f64) -> f64 {
 
 impl Series {
     /// A line; where there is no value it has a gap.
-    pub fn line(
+    pub fn line<P: Panel>(
         name: &'static str,
         class: &'static str,
         style: Style,
-        stages: &[StageResults],
-        value: impl Fn(&Point) -> Option<f64>,
+        panels: &[P],
+        value: impl Fn(&P::Point) -> Option<f64>,
     ) -> Series {
-        let stretches = stages.iter().map(|stage| stretches(&stage.points, |point| value(point).map(|at| (at, at))));
+        let stretches = panels.iter().map(|panel| stretches(panel, |point| value(point).map(|at| (at, at))));
         Series { name, class, style, stretches: stretches.collect() }
     }
 
     /// The room between two values; it goes on over instants that have none.
-    pub fn area(
+    pub fn area<P: Panel>(
         name: &'static str,
         class: &'static str,
-        stages: &[StageResults],
-        bounds: impl Fn(&Point) -> Option<(f64, f64)>,
+        panels: &[P],
+        bounds: impl Fn(&P::Point) -> Option<(f64, f64)>,
     ) -> Series {
-        let stretches = stages.iter().map(|stage| vec![stretches(&stage.points, &bounds).concat()]);
+        let stretches = panels.iter().map(|panel| vec![stretches(panel, &bounds).concat()]);
         Series { name, class, style: Style::Area, stretches: stretches.collect() }
     }
 
@@ -171,12 +192,12 @@ impl Series {
     }
 }
 
-/// The points that have a value, cut where one has none. A value stands at the middle of its slice.
-fn stretches(points: &[Point], bounds: impl Fn(&Point) -> Option<(f64, f64)>) -> Vec<Vec<(f64, f64, f64)>> {
+/// The points that have a value, cut where one has none.
+fn stretches<P: Panel>(panel: &P, bounds: impl Fn(&P::Point) -> Option<(f64, f64)>) -> Vec<Vec<(f64, f64, f64)>> {
     let mut all = vec![Vec::new()];
-    for point in points {
+    for point in panel.points() {
         match (bounds(point), all.last_mut()) {
-            (Some((low, high)), Some(last)) => last.push((point.at_s + point.seconds / 2.0, low, high)),
+            (Some((low, high)), Some(last)) => last.push((P::at_s(point), low, high)),
             _ => all.push(Vec::new()),
         }
     }
@@ -189,13 +210,13 @@ fn stretches(points: &[Point], bounds: impl Fn(&Point) -> Option<(f64, f64)>) ->
 impl Plot {
     /// The drawing with its title and legend.
     #[must_use]
-    pub fn to_html(&self, stages: &[StageResults]) -> String {
+    pub fn to_html<P: Panel>(&self, panels: &[P]) -> String {
         let mut svg = String::new();
-        self.frame(&mut svg, stages);
+        self.frame(&mut svg, panels);
         for series in &self.series {
-            for (stretches, start) in series.stretches.iter().zip(starts(stages)) {
+            for (stretches, start) in series.stretches.iter().zip(starts(panels)) {
                 for stretch in stretches {
-                    let shape = self.shape(series.style, stretch, |seconds| start + seconds * width_of_seconds(stages));
+                    let shape = self.shape(series.style, stretch, |seconds| start + seconds * width_of_seconds(panels));
                     put(&mut svg, format_args!("<path class=\"{} {}\" d=\"{shape}\"/>\n", series.word(), series.class));
                 }
             }
@@ -215,11 +236,12 @@ impl Plot {
     }
 
     /// Everything but the series: overloads, marks and names.
-    fn frame(&self, svg: &mut String, stages: &[StageResults]) {
+    fn frame<P: Panel>(&self, svg: &mut String, panels: &[P]) {
         let (low, high) = (HEIGHT - BOTTOM, TOP);
-        let scale = width_of_seconds(stages);
-        for (stage, start) in stages.iter().zip(starts(stages)) {
-            let (from, to) = (start + stage.overload_from_s * scale, start + stage.overload_to_s * scale);
+        let scale = width_of_seconds(panels);
+        for (panel, start) in panels.iter().zip(starts(panels)) {
+            let (from, to) = panel.shaded_s();
+            let (from, to) = (start + from * scale, start + to * scale);
             put(
                 svg,
                 format_args!(
@@ -231,24 +253,24 @@ impl Plot {
         }
         for mark in self.scale.marks() {
             let y = self.scale.y(mark);
-            for (stage, start) in stages.iter().zip(starts(stages)) {
-                let end = start + stage.length_s * scale;
+            for (panel, start) in panels.iter().zip(starts(panels)) {
+                let end = start + panel.length_s() * scale;
                 put(svg, format_args!("<path class=\"grid\" d=\"M{start:.1} {y:.1}H{end:.1}\"/>\n"));
             }
             let x = LEFT - 6.0;
             put(svg, format_args!("<text class=\"value\" x=\"{x}\" y=\"{:.1}\">{mark}</text>\n", y + 4.0));
         }
-        for (stage, start) in stages.iter().zip(starts(stages)) {
-            let step = step_for(stage.length_s);
-            // None at the end: the next stage's first would stand in its place.
-            let marks = (stage.length_s / step).ceil() as u32;
+        for (panel, start) in panels.iter().zip(starts(panels)) {
+            let step = step_for(panel.length_s());
+            // None at the end: the next panel's first would stand in its place.
+            let marks = (panel.length_s() / step).ceil() as u32;
             for number in 0..marks {
                 let seconds = f64::from(number) * step;
                 let (x, y) = (start + seconds * scale, low + 14.0);
                 put(svg, format_args!("<text class=\"time\" x=\"{x:.1}\" y=\"{y}\">{seconds}</text>\n"));
             }
-            let (x, y) = (start + stage.length_s * scale / 2.0, HEIGHT - 6.0);
-            let name = escape(stage.stage.name());
+            let (x, y) = (start + panel.length_s() * scale / 2.0, HEIGHT - 6.0);
+            let name = escape(panel.name());
             put(svg, format_args!("<text class=\"stage\" x=\"{x:.1}\" y=\"{y}\">{name}</text>\n"));
         }
     }
@@ -270,22 +292,40 @@ impl Plot {
 }
 
 /// How wide a second is.
-fn width_of_seconds(stages: &[StageResults]) -> f64 {
-    let seconds: f64 = stages.iter().map(|stage| stage.length_s).sum();
-    let gaps = stages.len().saturating_sub(1) as f64 * GAP;
+fn width_of_seconds<P: Panel>(panels: &[P]) -> f64 {
+    let seconds: f64 = panels.iter().map(|panel| panel.length_s()).sum();
+    let gaps = panels.len().saturating_sub(1) as f64 * GAP;
     (WIDTH - LEFT - RIGHT - gaps) / seconds.max(f64::MIN_POSITIVE)
 }
 
-/// Where each stage begins.
-fn starts(stages: &[StageResults]) -> Vec<f64> {
-    let scale = width_of_seconds(stages);
+/// Where each panel begins.
+fn starts<P: Panel>(panels: &[P]) -> Vec<f64> {
+    let scale = width_of_seconds(panels);
     let mut start = LEFT;
-    let next = |stage: &StageResults| {
+    let next = |panel: &P| {
         let this = start;
-        start += stage.length_s * scale + GAP;
+        start += panel.length_s() * scale + GAP;
         this
     };
-    stages.iter().map(next).collect()
+    panels.iter().map(next).collect()
+}
+
+/// A whole page around `body`, which is HTML: no script, and nothing that has to be fetched.
+#[must_use]
+pub fn page(title: &str, heading: &str, body: &str) -> String {
+    let (title, heading) = (escape(title), escape(heading));
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
+         <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{heading}</h1>\n{body}</main>\n</body>\n</html>\n"
+    )
+}
+
+/// A text as it stands in HTML.
+#[must_use]
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// Writing to a String can't fail.

@@ -1,0 +1,130 @@
+//! Runs and replays as text: for people, as comma-separated values, as JSON lines.
+
+use std::fmt::Write;
+
+use super::measure::Measures;
+use super::run::{Run, Second};
+use super::scenario::Named;
+use crate::control::law::Decision;
+
+/// What is written of a second, with its name.
+type Column = (&'static str, fn(&Second) -> f64);
+
+const COLUMNS: [Column; 12] = [
+    ("at", |second| second.at),
+    ("demand", |second| second.demand),
+    ("offered", |second| second.offered),
+    ("admitted", |second| second.admitted),
+    ("good", |second| second.good),
+    ("answered", |second| second.answered),
+    ("bad", |second| second.bad),
+    ("slow", |second| second.slow),
+    ("latency_ms", |second| second.latency * 1e3),
+    ("limit", |second| second.limit),
+    ("capacity", |second| second.capacity),
+    ("capacity_left", |second| second.left),
+];
+
+/// Decimals of a number in a line: more say nothing of a simulation.
+const DECIMALS: usize = 3;
+
+pub(super) fn table(named: &Named, run: &Run) -> String {
+    let scenario = &named.scenario;
+    let (from, until) = scenario.disturbance;
+    let measures = Measures::of(run, scenario.disturbance, scenario.law.errors);
+    let mut text = format!(
+        "{}, {} s, seed {}; disturbed from {from} to {until} s\n\n",
+        named.name, scenario.length, scenario.seed
+    );
+    for (value, unit, what) in [
+        (measures.goodput, "%", "goodput while disturbed, of what could be served"),
+        (measures.violated, "%", "of that time over the error target"),
+        (measures.protected, "s", "until the first good 5 s"),
+        (measures.recovered, "s", "from its end to 30 s at 95 % of what could be served"),
+        (measures.refused_calm, "%", "of requests refused while demand is below 0.9 of the capacity"),
+        (measures.cuts, "", "cuts of 3 % or more"),
+    ] {
+        put(&mut text, format_args!("{value:>8.1} {unit:<2} {what}\n"));
+    }
+    text.push_str("\n   at s  decision\n");
+    text.push_str(&news(run.news()));
+    text
+}
+
+pub(super) fn replayed(name: &str, decisions: &[(f64, Decision)]) -> String {
+    let mut text = format!(
+        "{name}, {} decisions; open loop: what would have been done, and for how long it was wanted\n\n",
+        decisions.len()
+    );
+    text.push_str("   at s  decision\n");
+    let told = news(decisions.iter().filter(|(_, decision)| decision.is_news()));
+    text.push_str(if told.is_empty() { "         nothing would have been done\n" } else { &told });
+    text
+}
+
+fn news<'d>(decisions: impl Iterator<Item = &'d (f64, Decision)>) -> String {
+    decisions.map(|(at, decision)| format!("{at:>7}  {decision}\n")).collect()
+}
+
+pub(super) fn csv(run: &Run) -> String {
+    let mut text = COLUMNS.map(|(name, _)| name).join(",") + "\n";
+    for second in &run.seconds {
+        let numbers = COLUMNS.map(|(_, of)| rounded(of(second)).to_string());
+        put(&mut text, format_args!("{}\n", numbers.join(",")));
+    }
+    text
+}
+
+pub(super) fn replayed_csv(decisions: &[(f64, Decision)]) -> String {
+    let mut text = "at,action,cause,limit,would,ratio,lower,threshold,answered,window\n".to_owned();
+    for (at, decision) in decisions {
+        let worst = decision
+            .judged
+            .iter()
+            .max_by(|one, other| one.is_bad.cmp(&other.is_bad).then(other.signal.cmp(&one.signal)));
+        let (action, to) = decision.would.map_or((decision.action, decision.to), |would| (would.action, would.to));
+        let judged = worst.map_or(",,,,".to_owned(), |one| {
+            let numbers = [one.ratio, one.lower, one.threshold, one.answered, one.window];
+            numbers.map(|number| rounded(number).to_string()).join(",")
+        });
+        let cause = serde_json::to_value(decision.cause).unwrap_or_default();
+        let cause = cause.as_str().unwrap_or_default();
+        put(
+            &mut text,
+            format_args!("{at},{},{cause},{},{},{judged}\n", action.name(), rounded(decision.to), rounded(to)),
+        );
+    }
+    text
+}
+
+pub(super) fn json_lines(run: &Run) -> String {
+    let mut text = String::new();
+    let mut decisions = run.decisions.iter().peekable();
+    for second in &run.seconds {
+        let object: serde_json::Map<String, serde_json::Value> =
+            COLUMNS.iter().map(|(name, of)| ((*name).to_owned(), rounded(of(second)).into())).collect();
+        put(&mut text, format_args!("{}\n", serde_json::json!({ "second": object })));
+        while let Some((at, decision)) = decisions.next_if(|(at, _)| *at <= second.at + 1.0) {
+            put(&mut text, format_args!("{}\n", object_of(*at, decision)));
+        }
+    }
+    text
+}
+
+pub(super) fn replayed_json_lines(decisions: &[(f64, Decision)]) -> String {
+    decisions.iter().map(|(at, decision)| format!("{}\n", object_of(*at, decision))).collect()
+}
+
+fn object_of(at: f64, decision: &Decision) -> serde_json::Value {
+    serde_json::json!({ "at": at, "decision": decision, "reason": decision.sentence() })
+}
+
+fn rounded(number: f64) -> f64 {
+    let scale = 10_f64.powi(DECIMALS as i32);
+    (number * scale).round() / scale
+}
+
+/// Writing to a String can't fail.
+fn put(text: &mut String, more: std::fmt::Arguments<'_>) {
+    let _written = text.write_fmt(more);
+}

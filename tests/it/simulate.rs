@@ -1,0 +1,110 @@
+//! `tidegate simulate`: the same input gives the same output, a page needs nothing else, and mistakes are told at once.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const SCENARIO: &str = "config/simulate/inventory.yaml";
+
+fn simulate(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.arg("simulate").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap()
+}
+
+fn text_of(arguments: &[&str]) -> String {
+    let output = simulate(arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_output_in_every_form_and_another_seed_another() {
+    let folder = TempDir::new().unwrap();
+    let page = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    for form in [&[][..], &["--csv"], &["--json-lines"]] {
+        let with = |more: &[&str]| text_of(&[&[SCENARIO], form, more].concat());
+        assert_eq!(with(&["--seed", "7", "--html", &page("one")]), with(&["--seed", "7", "--html", &page("two")]));
+        assert_ne!(with(&["--seed", "7"]), with(&["--seed", "8"]));
+    }
+    let read = |name: &str| std::fs::read_to_string(page(name)).unwrap();
+    assert_eq!(read("one"), read("two"));
+}
+
+#[test]
+fn the_page_needs_nothing_from_outside_and_shows_what_the_table_says() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("page.html");
+    let table = text_of(&[SCENARIO, "--html", &file.to_string_lossy()]);
+    let page = std::fs::read_to_string(&file).unwrap();
+    for word in ["http://", "https://", "<script", "<link", "src=", "@import", "url(", "NaN"] {
+        assert!(!page.contains(word), "{word}");
+    }
+    assert_eq!(page.matches("<svg").count(), 3);
+    for line in table.lines().filter(|line| line.contains("(cut)")) {
+        assert!(page.contains(line), "{line}");
+    }
+}
+
+#[test]
+fn capacity_that_is_lost_is_found_and_every_cut_has_its_numbers() {
+    let text = text_of(&[SCENARIO, "--json-lines"]);
+    let objects: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let limit = |at: f64| {
+        let second =
+            objects.iter().filter_map(|object| object.get("second")).find(|second| second["at"] == at).unwrap();
+        second["limit"].as_f64().unwrap()
+    };
+    assert_eq!(limit(299.0), 1_000.0);
+    assert!((200.0..=265.0).contains(&limit(580.0)), "{}", limit(580.0));
+    let cuts: Vec<&Value> = objects.iter().filter(|object| object["decision"]["action"] == "cut").collect();
+    assert!(!cuts.is_empty());
+    for cut in cuts {
+        let reason = cut["reason"].as_str().unwrap();
+        assert!(reason.contains("answers in") && reason.contains("target"), "{reason}");
+    }
+}
+
+#[test]
+fn a_recorded_series_is_replayed_open_loop() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("series.csv");
+    let mut text = "time,offered,admitted,answered,failed,slow,latency_sum".to_owned();
+    let mut failed = 0;
+    for row in 0..200 {
+        failed += if (100..120).contains(&row) { 400 } else { 1 };
+        let all = row * 2_000;
+        text.push_str(&format!("\n{},{all},{all},{all},{failed},0,0", row * 5));
+    }
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_string_lossy();
+    let table = text_of(&[SCENARIO, "--replay", &file]);
+    assert!(table.contains("the law would set") && table.contains("no longer would the law set"), "{table}");
+    let csv = text_of(&[SCENARIO, "--replay", &file, "--csv"]);
+    assert!(csv.lines().any(|line| line.contains(",cut,over_target,1000,")), "{csv}");
+}
+
+#[test]
+fn every_mistake_of_both_files_is_told_with_its_place() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let scenario = file("s.yaml", "service: { name: inventory }\nplant: { capacity: 1 }\ndemmand: 1/s\n");
+    let series = file("s.csv", "time\n");
+    let output = simulate(&[&scenario, "--replay", &series]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{told}");
+    for sentence in [
+        "service.bounds.max is missing",
+        "plant.capacity is \"1\", but must be a rate",
+        "demand is missing",
+        "demmand is not a key of a scenario; did you mean demand?",
+        "s.csv:1: must name the columns time,offered",
+    ] {
+        assert!(told.contains(sentence), "{sentence}\nis not in\n{told}");
+    }
+    assert_eq!(simulate(&["no-such-file.yaml"]).status.code(), Some(78));
+}

@@ -71,8 +71,7 @@ pub(super) async fn act(
     if !ACTS.contains(&act.as_str()) {
         return refuse(StatusCode::NOT_FOUND, [format!("the acts are {}", ACTS.join(", "))]);
     }
-    let written = if body.is_empty() { Ok(Written::default()) } else { serde_json::from_slice::<Written>(&body) };
-    let wish = written.map_err(|error| vec![format!("the body can't be read: {error}")]);
+    let wish = written(&body).map_err(|error| vec![format!("the body can't be read: {error}")]);
     let wish = match wish.and_then(|written| read(&act, &written, &service.service.bounds)) {
         Ok(wish) => wish,
         Err(errors) => return refuse(StatusCode::BAD_REQUEST, errors),
@@ -99,6 +98,15 @@ pub(super) async fn act(
 }
 
 const ACTS: [&str; 4] = ["freeze", "override", "resume", "reset"];
+
+/// The fields of a body; an empty one has none. It must be an object: a struct may be read from a list as well.
+fn written(body: &[u8]) -> Result<Written, serde_json::Error> {
+    if body.is_empty() {
+        return Ok(Written::default());
+    }
+    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body)?;
+    serde_json::from_value(fields.into())
+}
 
 /// What a body means for an act, or everything that is wrong with it.
 fn read(act: &str, written: &Written, bounds: &RateBounds) -> Result<Wish, Vec<String>> {

@@ -125,7 +125,7 @@ pub(super) struct Numbers {
     slow: Option<f64>,
 }
 
-/// All services: the last steps that the view doesn't have are `latest`, of the services called `names`.
+/// All services. The store said of those called `names` what their last steps were.
 pub(super) fn overview(
     view: &ControllerView,
     names: &[Arc<str>],
@@ -135,7 +135,7 @@ pub(super) fn overview(
     let latest: HashMap<&Arc<str>, &DecisionRecord> =
         names.iter().zip(latest).filter_map(|(name, change)| Some((name, decided(change.as_ref()?)?))).collect();
     let services = view.services.iter().map(|service| {
-        let last = service.last.as_deref().or_else(|| latest.get(&service.service.name).copied());
+        let last = latest.get(&service.service.name).copied().or(service.last.as_deref());
         row(view, service, last)
     });
     Overview {
@@ -161,7 +161,7 @@ pub(super) fn detail(
     let mut known = |error: RecordError| trouble.push(error.to_string());
     let record = record.map_err(&mut known).ok().flatten();
     let remembered = remembered.map_err(&mut known).unwrap_or_default();
-    let last = service.last.as_deref().or_else(|| remembered.ticks.first().and_then(decided));
+    let last = remembered.ticks.first().and_then(decided).or(service.last.as_deref());
     let decision = last.map(|last| &last.decision);
     let (targets, stale) = (&service.service.targets, &service.service.stale);
     Detail {

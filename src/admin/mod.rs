@@ -103,9 +103,10 @@ async fn page() -> Response {
 async fn overview(State(state): State<AdminState>) -> Response {
     let _place = state.readers.acquire().await;
     let view = state.view();
-    // What this replica hasn't decided itself the store remembers.
-    let unknown = || view.services.iter().filter(|service| service.last.is_none());
-    let names: Vec<Arc<str>> = unknown().map(|service| Arc::clone(&service.service.name)).take(LATEST_MAX).collect();
+    // Who doesn't lead may have decided long ago; the store remembers what the leader decided last.
+    let unknown = |service: &&ServiceView| view.epoch.is_none() || service.last.is_none();
+    let unknown = view.services.iter().filter(unknown).take(LATEST_MAX);
+    let names: Vec<Arc<str>> = unknown.map(|service| Arc::clone(&service.service.name)).collect();
     let (latest, trouble) = match state.records.latest(&names).await {
         Ok(latest) => (latest, None),
         Err(error) => (Vec::new(), Some(error.to_string())),

@@ -1,8 +1,8 @@
 //! The metrics of adaptive limits, read from what the controller has published when somebody scrapes.
 //!
 //! Labels are the service, and words of our own: there are as many series as services, times a number that is stated
-//! here. What only the leader knows (signals, targets, the knee) is shown by the replica that decided last; limits, counts
-//! and hands by all. So a dashboard takes the maximum over replicas.
+//! here. What was judged (signals, thresholds, the knee) is shown by the leader alone; limits, counts and hands by every
+//! replica. So a dashboard takes the maximum over replicas.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabel, EncodeLabelSet
 use prometheus_client::metrics::MetricType;
 use tokio::sync::watch;
 
-use crate::control::law::Judged;
+use crate::control::law::{Action, Judged};
+use crate::control::record::DecisionRecord;
 use crate::control::view::{ControllerView, ServiceView};
 use crate::metrics::exposition::{family, single};
 use crate::rules::service::ServiceMode;
@@ -48,11 +49,11 @@ const SERVICE_FAMILIES: [ServiceFamily; 7] = [
     ("tidegate_adaptive_admitted", "Requests that passed the gate, per second.", |service, _| {
         service.rates.map(|rates| rates.admitted)
     }),
-    ("tidegate_adaptive_knee", "The last rate that went badly, in requests per second.", |service, _| {
-        service.last.as_ref()?.decision.knee.map(|knee| knee.rate)
+    ("tidegate_adaptive_knee", "The last rate that went badly, in requests per second.", |service, view| {
+        judged_here(service, view)?.decision.knee.map(|knee| knee.rate)
     }),
     ("tidegate_adaptive_signal_age_seconds", "Age of the signals that were judged last.", |service, view| {
-        let at = service.last.as_ref()?.signal_at?;
+        let at = judged_here(service, view)?.signal_at?;
         Some(view.at.as_millis().saturating_sub(at.as_millis()) as f64 / 1_000.0)
     }),
     ("tidegate_adaptive_override", "1 while an operator's hand lies on the limit, else 0.", |service, _| {
@@ -114,9 +115,8 @@ fn encode_services(view: &ControllerView, encoder: &mut DescriptorEncoder<'_>) -
     });
     write(encoder, "tidegate_adaptive_mode", "1 for the mode of the service, else 0.", MetricType::Gauge, modes)?;
     let changes = view.services.iter().flat_map(|service| {
-        let count = |(action, count): (crate::control::law::Action, u64)| {
-            (Labels::of(service, Some(("action", action.name()))), count as f64)
-        };
+        let count =
+            |(action, count): (Action, u64)| (Labels::of(service, Some(("action", action.name()))), count as f64);
         service.changes.iter().map(count)
     });
     let help = "Changes of the limit that this replica made.";
@@ -136,7 +136,7 @@ fn encode_signals(view: &ControllerView, encoder: &mut DescriptorEncoder<'_>) ->
     write(encoder, "tidegate_adaptive_target", help, MetricType::Gauge, targets)?;
     for (name, help, value) in SIGNAL_FAMILIES {
         let judged = view.services.iter().flat_map(|service| {
-            let judged = service.last.as_ref().map_or(&[][..], |last| &last.decision.judged);
+            let judged = judged_here(service, view).map_or(&[][..], |last| &last.decision.judged);
             judged
                 .iter()
                 .map(move |judged| (Labels::of(service, Some(("signal", judged.signal.name()))), value(judged)))
@@ -163,6 +163,11 @@ fn encode_replica(view: &ControllerView, encoder: &mut DescriptorEncoder<'_>) ->
         MetricType::Counter,
         failures.iter().map(|(kind, count)| (kind, *count)),
     )
+}
+
+/// The last step of the law, on the replica that leads: one that led before may have made it long ago.
+fn judged_here<'v>(service: &'v ServiceView, view: &ControllerView) -> Option<&'v DecisionRecord> {
+    service.last.as_deref().filter(|_| view.epoch.is_some())
 }
 
 fn write<'v>(

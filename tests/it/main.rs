@@ -9,6 +9,7 @@
 
 mod support;
 
+mod admin;
 mod bad_input;
 mod batching;
 mod bench;

@@ -202,6 +202,34 @@ async fn text_that_is_no_record_of_ours_counts_as_none_and_is_written_over() {
 }
 
 #[tokio::test]
+async fn a_leaders_write_leaves_a_gates_tokens_and_counts_as_they_are() {
+    let Some(redis) = Redis::start().await else { return };
+    let records = over_redis(&redis, 1, LeaseTimes::default());
+    let epoch = leads(&records).await;
+    done(&records, epoch, 0, 500.0, 212.0).await;
+    // What decisions write: the instant of the tokens, tokens, requests that passed, requests that were refused.
+    let numbers = [(1, 6), (2, 7), (3, 7), (4, 7)];
+    let bytes = |(number, length): (u8, usize)| format!("\\x{number:02x}{}", "\\x00".repeat(length - 1));
+    let of_decisions = format!("\"{}\"", numbers.map(bytes).concat());
+    assert_eq!(redis.ask(&format!("SETRANGE records:{{}}g{SERVICE} 37 {of_decisions}")).await, ":64");
+    let before = redis.ask_all(&format!("GETRANGE records:{{}}g{SERVICE} 37 63")).await;
+    done(&records, epoch, 1, 212.0, 190.0).await;
+    let gate = records.poll(&[SERVICE.into()]).await.unwrap().services[0].gate.unwrap();
+    assert_eq!((gate.admitted, gate.refused, gate.governed.limit), (3, 4, rate(190.0)));
+    assert_eq!(redis.ask_all(&format!("GETRANGE records:{{}}g{SERVICE} 37 63")).await, before);
+
+    // Tokens that nobody can have: such a gate is none, and would never be one again.
+    assert_eq!(
+        redis.ask(&format!(r#"SETRANGE records:{{}}g{SERVICE} 43 "\xff\xff\xff\xff\xff\xff\xff""#)).await,
+        ":64"
+    );
+    assert_eq!(records.poll(&[SERVICE.into()]).await.unwrap().services[0].gate, None);
+    done(&records, epoch, 2, 190.0, 190.0).await;
+    let gate = records.poll(&[SERVICE.into()]).await.unwrap().services[0].gate.expect("it begins anew");
+    assert_eq!((gate.admitted, gate.governed.limit), (0, rate(190.0)));
+}
+
+#[tokio::test]
 async fn a_lease_that_would_never_end_is_taken() {
     let Some(redis) = Redis::start().await else { return };
     let lease = format!("SET records:{{}}L \"7 {}\"", id(9).as_str());

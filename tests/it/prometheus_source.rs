@@ -8,9 +8,9 @@ mod servers;
 mod web;
 
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use tidegate::clock::Timestamp;
+use tidegate::clock::{Clock, SystemClock, Timestamp};
 use tidegate::prometheus::PrometheusSource;
 use tidegate::rules::service::Service;
 use tidegate::rules::{Options, RuleSet, SourceFile, load};
@@ -49,8 +49,7 @@ fn at(address: SocketAddr) -> String {
 }
 
 fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap())
+    SystemClock.now()
 }
 
 /// The windows at a scrape interval of so many seconds.

@@ -117,7 +117,7 @@ impl TableWriter {
             .collect();
         let gate = |service: &Service| match known.get(&*service.name) {
             Some(gate) => Arc::clone(gate),
-            None => Arc::new(LocalGate::new(service.start, SystemClock.now())),
+            None => Arc::new(LocalGate::new(service.first_limit(), SystemClock.now())),
         };
         rules.services().iter().map(gate).collect()
     }

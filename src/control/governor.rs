@@ -4,7 +4,7 @@
 //! once. What it knows of the service's state is what the store holds: when a write's answer is lost, or the store says
 //! that the record is another, it forgets and loads again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use super::seen::Seen;
 use super::source::SignalSource;
 use crate::clock::Timestamp;
 use crate::rate::Rate;
-use crate::rules::service::{Service, ServiceMode};
+use crate::rules::service::{Service, ServiceMode, Stale};
 use crate::signal::{Absence, AbsenceKind, Sample, Windows};
 
 /// What governs one service.
@@ -58,9 +58,20 @@ struct Scrape {
 /// What a tick has around it.
 pub(super) struct Surroundings<R, S> {
     pub(super) records: Arc<R>,
-    /// `None` while no file names a Prometheus.
-    pub(super) source: Option<Arc<S>>,
+    /// The source, or why there is none.
+    pub(super) source: Result<Arc<S>, Absence>,
+    /// Whether this replica may decide, as it is renewed.
+    pub(super) lease: Arc<Mutex<LeaseClock>>,
     pub(super) seen: Arc<Seen>,
+}
+
+// === impl Surroundings ===
+
+impl<R, S> Surroundings<R, S> {
+    /// In whose leadership this replica may decide at that instant, if it may.
+    pub(super) fn epoch(&self, now: Instant) -> Option<Epoch> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner).may_decide(now)
+    }
 }
 
 /// What came of a tick.
@@ -70,6 +81,8 @@ pub(super) enum Outcome {
     Decided(Arc<DecisionRecord>),
     /// Nothing could be decided yet: the store's time or our own counts are not known.
     NotYet,
+    /// The lease ran out while the answers were waited for.
+    TooLate,
     /// There is a later leader.
     Deposed,
     /// The record is another than was thought; it is loaded at the next tick.
@@ -80,6 +93,9 @@ pub(super) enum Outcome {
 
 /// The scrape interval that is taken for true until it was measured: Prometheus's own examples have it.
 const SCRAPE_UNKNOWN: Duration = Duration::from_secs(15);
+
+/// Time in which a replica leads after another has gone: the lease, and what passes until it is asked for.
+const TAKE_OVER: Duration = Duration::from_secs(15);
 
 /// How often the scrape interval is measured, and how often as long as that failed.
 const MEASURED_EVERY: Duration = Duration::from_secs(300);
@@ -112,6 +128,8 @@ impl Governor {
             let known = service.scrape_interval.unwrap_or(self.scrape.known);
             self.scrape = Scrape { known, measured: None };
             self.law = Law::of(service, known);
+            // What failed may have been what was changed.
+            self.backoff = Backoff::default();
         }
         self.service = Arc::clone(service);
     }
@@ -120,11 +138,10 @@ impl Governor {
     pub(super) async fn tick<R: RecordStore, S: SignalSource>(
         &mut self,
         epoch: Epoch,
-        lease: &LeaseClock,
         with: &Surroundings<R, S>,
     ) -> Outcome {
         self.due = next_due(self.due, self.service.interval, Instant::now());
-        let outcome = match self.decide(epoch, lease, with).await {
+        let outcome = match self.decide(epoch, with).await {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed(error),
         };
@@ -137,13 +154,15 @@ impl Governor {
     async fn decide<R: RecordStore, S: SignalSource>(
         &mut self,
         epoch: Epoch,
-        lease: &LeaseClock,
         with: &Surroundings<R, S>,
     ) -> Result<Outcome, RecordError> {
         self.measure_scrapes(with).await;
         let Some(begun) = with.seen.now(Instant::now()) else { return Ok(Outcome::NotYet) };
         if self.loaded.as_ref().is_none_or(|loaded| loaded.epoch != epoch) {
-            self.load(epoch, with, begun).await?;
+            if let Some((state, generation)) = self.load(epoch, with, begun).await? {
+                let decision = Decision::started(&state, &self.law);
+                return self.write(epoch, with, state, generation, decision, Vec::new()).await;
+            }
         }
         let Some(Loaded { state, generation, .. }) = &self.loaded else { return Ok(Outcome::NotYet) };
         let (state, generation) = (state.clone(), *generation);
@@ -157,8 +176,8 @@ impl Governor {
         let Some(observation) = self.observe(with, sample, now) else { return Ok(Outcome::NotYet) };
         let hand = with.seen.hand(&self.service.name, now);
         let (state, decision) = advance(self.service.mode, hand, &state, &self.law, &observation, now);
-        if lease.may_decide(Instant::now()) != Some(epoch) {
-            return Ok(Outcome::NotYet);
+        if with.epoch(Instant::now()) != Some(epoch) {
+            return Ok(Outcome::TooLate);
         }
         self.write(epoch, with, state, generation, decision, queries).await
     }
@@ -205,33 +224,44 @@ impl Governor {
         }
     }
 
-    /// What becomes of the limit when nobody writes any more. Who is off stands at its upper bound, governed or not.
-    fn stale(&self) -> crate::rules::service::Stale {
-        let stale = self.service.stale;
-        match self.service.mode {
-            ServiceMode::Off => crate::rules::service::Stale { toward: self.service.bounds.max, ..stale },
-            ServiceMode::Observe | ServiceMode::Enforce => stale,
-        }
+    /// What becomes of the limit when nobody writes any more: which is not before a few ticks were missed and another
+    /// replica has had the time to lead. Who is off stands at its upper bound, governed or not.
+    fn stale(&self) -> Stale {
+        let Service { stale, interval, bounds, mode, .. } = &*self.service;
+        let toward = if *mode == ServiceMode::Off { bounds.max } else { stale.toward };
+        Stale { hold: stale.hold.max(*interval * 3 + TAKE_OVER), decay: stale.decay, toward }
     }
 
+    /// Takes over what the store has. Where that is nothing, or so old that the gate has gone its own way meanwhile, a new
+    /// state begins: it is given back, with the generation that is known, and is to be written.
     async fn load<R: RecordStore, S: SignalSource>(
         &mut self,
         epoch: Epoch,
         with: &Surroundings<R, S>,
         now: Timestamp,
-    ) -> Result<(), RecordError> {
+    ) -> Result<Option<(State, u64)>, RecordError> {
         let name = &*self.service.name;
         let record = with.records.load(name).await?;
         let generation = record.as_ref().map_or(0, |record| record.generation);
-        let state = record.and_then(|record| serde_json::from_str::<State>(&record.state).ok());
-        let state = state.and_then(State::accepted).unwrap_or_else(|| {
-            let state = State::start(&self.law, now);
-            let why = if generation == 0 { "nothing is known of it" } else { "its record is unreadable" };
-            tracing::info!(service = name, "{name}: starts at {}, {why}", Rate::from_per_second(state.limit()));
-            state
-        });
-        self.loaded = Some(Loaded { state, generation, epoch });
-        Ok(())
+        let written_at = record.as_ref().map(|record| record.written_at);
+        let state =
+            record.and_then(|record| serde_json::from_str::<State>(&record.state).ok()).and_then(State::accepted);
+        let abandoned = written_at.is_some_and(|at| now > at.saturating_add(self.stale().hold));
+        let (why, start) = match (state, with.seen.standing(name).and_then(|standing| standing.gate)) {
+            (Some(_), Some(gate)) if abandoned => (
+                "nobody has governed it for a while",
+                gate.limit_at(now).per_second().clamp(self.law.min, self.law.max),
+            ),
+            (Some(state), _) => {
+                self.loaded = Some(Loaded { state, generation, epoch });
+                return Ok(None);
+            }
+            (None, _) if generation == 0 => ("nothing is known of it", self.law.start),
+            (None, _) => ("its record is unreadable", self.law.start),
+        };
+        let state = State::start(&Law { start, ..self.law.clone() }, now);
+        tracing::info!(service = name, "{name}: starts at {}, {why}", Rate::from_per_second(state.limit()));
+        Ok(Some((state, generation)))
     }
 
     /// Asks the source, unless it failed too often lately: then its last answer stands.
@@ -241,9 +271,9 @@ impl Governor {
         lengths: &Windows,
         now: Timestamp,
     ) -> (Option<Sample>, Vec<String>) {
-        let Some(source) = &with.source else {
-            let absence = Absence::new(AbsenceKind::Unreachable, "no rule file names a Prometheus");
-            return (Some(nothing(lengths, now, &absence)), Vec::new());
+        let source = match &with.source {
+            Ok(source) => source,
+            Err(absence) => return (Some(nothing(lengths, now, absence)), Vec::new()),
         };
         if let (Some(pause), Some(last)) = (self.backoff.pause(Instant::now()), &self.absence) {
             let reason = format!(
@@ -295,7 +325,7 @@ impl Governor {
         if self.service.scrape_interval.is_some() || self.service.mode == ServiceMode::Off || !is_due {
             return;
         }
-        let Some(source) = &with.source else { return };
+        let Ok(source) = &with.source else { return };
         match source.scrape_interval(&self.service).await {
             Some(interval) => {
                 if interval != self.scrape.known {

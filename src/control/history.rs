@@ -4,9 +4,8 @@
 //! them with their instants, thinner the older they are, and draws a line between two points. So a window may begin
 //! anywhere, and its rate is off by no more than happened within a tenth of its length.
 //!
-//! Between two sums nothing is guessed: when polls failed for a while, what happened meanwhile is in the next one. When
-//! sums went back the gate was lost, and what lies before is forgotten: nobody knows what was counted in between, and a
-//! rate that is too high or too low would move a limit.
+//! When polls failed for a while, the store was away perhaps, and what passed meanwhile was counted nowhere; when sums went
+//! back the gate was lost. What lies before is forgotten then: a rate that is too high or too low would move a limit.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -61,7 +60,8 @@ impl History {
         let point = Point { at_ms: at.as_millis(), admitted, refused };
         if let Some(newest) = self.points.back() {
             let gate_was_lost = admitted < newest.admitted || refused < newest.refused;
-            if gate_was_lost || point.at_ms < newest.at_ms {
+            let store_was_away = point.at_ms > newest.at_ms + millis(STALE_AFTER);
+            if gate_was_lost || store_was_away || point.at_ms < newest.at_ms {
                 self.points.clear();
             } else if point.at_ms == newest.at_ms {
                 self.points.pop_back();
@@ -164,12 +164,17 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_in_a_gap_is_spread_over_it() {
+    fn a_short_gap_is_bridged_and_a_long_one_forgets_what_was_before() {
         let mut history = History::default();
         history.note(at(0.0), 0, 0);
-        history.note(at(60.0), 6_000, 600);
-        let rates = history.rates(at(60.0), seconds(15)).unwrap();
+        history.note(at(10.0), 1_000, 100);
+        let rates = history.rates(at(10.0), seconds(5)).unwrap();
         assert_eq!((rates.admitted, rates.offered), (100.0, 110.0));
+        // While the store was away requests passed that nobody counted: fifty seconds of nothing are none.
+        history.note(at(60.0), 1_010, 100);
+        assert_eq!(history.rates(at(60.0), seconds(15)), None);
+        history.note(at(61.0), 1_110, 100);
+        assert_eq!(history.rates(at(61.0), seconds(15)).unwrap().admitted, 100.0);
     }
 
     #[test]

@@ -39,8 +39,10 @@ struct SeenService {
 // === impl Seen ===
 
 impl Seen {
-    /// Keeps what a poll told about the services that were asked for; others are forgotten.
-    pub(super) fn heard(&self, asked: &[Arc<str>], poll: Poll, at: Instant) {
+    /// Keeps what a poll told about the services that were asked for; others are forgotten. Gives back those on which an
+    /// operator has laid another hand, or from which one was taken.
+    pub(super) fn heard(&self, asked: &[Arc<str>], poll: Poll, at: Instant) -> Vec<Arc<str>> {
+        let mut changed = Vec::new();
         let mut inner = self.lock();
         inner.clock = Some(StoreClock::new(poll.now, at));
         inner.replicas = poll.replicas;
@@ -51,8 +53,12 @@ impl Seen {
             let service = inner.services.entry(Arc::clone(name)).or_default();
             let (admitted, refused) = standing.gate.as_ref().map_or((0, 0), |gate| (gate.admitted, gate.refused));
             service.history.note(poll.now, admitted, refused);
+            if service.standing.hand != standing.hand {
+                changed.push(Arc::clone(name));
+            }
             service.standing = standing;
         }
+        changed
     }
 
     /// The store's time at an instant of ours; `None` before it was heard.

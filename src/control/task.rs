@@ -14,7 +14,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -34,7 +34,7 @@ use super::source::SignalSource;
 use super::view::{Changes, ControllerView, ServiceView};
 use crate::clock::{Clock, SystemClock};
 use crate::rules::service::{PrometheusServer, Service};
-use crate::signal::AbsenceKind;
+use crate::signal::{Absence, AbsenceKind};
 use crate::table::{Generation, LimitTable, Snapshot};
 
 /// Makes the source that asks a Prometheus, or says why it can't be made.
@@ -67,7 +67,8 @@ pub struct Controller<R, O: OpenSource> {
     governed: HashMap<Arc<str>, Governed>,
     /// When the governors that are here are due.
     queue: BTreeSet<(Instant, Arc<str>)>,
-    lease: LeaseClock,
+    /// When the source is tried again that could not be opened.
+    reopen: Option<Instant>,
     /// The leadership that was told last.
     told_epoch: Option<Epoch>,
     /// Questions without a usable answer so far, by kind.
@@ -88,6 +89,9 @@ const COMMANDS_MAX: usize = 4;
 /// Time in which a poll shows what an operator did.
 const SHOWN_AFTER: Duration = Duration::from_millis(200);
 
+/// Time after which a source that could not be made is tried again.
+const REOPENED_AFTER: Duration = Duration::from_secs(15);
+
 /// Time to give the lease back at the end.
 const RESIGN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -97,6 +101,8 @@ struct Governed {
     governor: Option<Governor>,
     last: Option<Arc<DecisionRecord>>,
     changes: Changes,
+    /// Whether an operator did something to it while its governor was out.
+    is_urgent: bool,
 }
 
 type TickDone = (Governor, Outcome);
@@ -118,8 +124,12 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
     ) -> (Controller<R, O>, watch::Receiver<Arc<ControllerView>>) {
         let (views, view) = watch::channel(Arc::new(ControllerView::empty(replica.clone())));
         let records = Arc::new(records);
-        let with =
-            Arc::new(Surroundings { records: Arc::clone(&records), source: None, seen: Arc::new(Seen::default()) });
+        let with = Arc::new(Surroundings {
+            records: Arc::clone(&records),
+            source: Err(no_prometheus()),
+            seen: Arc::new(Seen::default()),
+            lease: Arc::default(),
+        });
         let controller = Controller {
             table,
             records,
@@ -133,7 +143,7 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
             names: Arc::default(),
             governed: HashMap::new(),
             queue: BTreeSet::new(),
-            lease: LeaseClock::default(),
+            reopen: None,
             told_epoch: None,
             failed_fetches: AbsenceKind::ALL.map(|kind| (kind, 0)).to_vec(),
             trouble: None,
@@ -155,6 +165,7 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
                 () = stop.cancelled() => break,
                 _ = polls.tick(), if polling.is_empty() => {
                     self.follow_rules();
+                    self.open_source();
                     // Whoever has no services shares nothing.
                     if self.names.is_empty() {
                         continue;
@@ -186,7 +197,7 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
             }
         }
         drop(ticking);
-        if self.lease.may_decide(Instant::now()).is_some()
+        if self.with.epoch(Instant::now()).is_some()
             && !matches!(timeout(RESIGN_TIMEOUT, self.records.resign()).await, Ok(Ok(())))
         {
             tracing::warn!("the lease of the adaptive limits could not be given back; it runs out by itself");
@@ -218,13 +229,14 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
                     (Some(Governor::new(Arc::clone(&service), now + offset)), None, Changes::default())
                 }
             };
-            let place = Governed { service: Arc::clone(&service), governor: None, last, changes };
+            let place = Governed { service: Arc::clone(&service), governor: None, last, changes, is_urgent: false };
             self.governed.insert(Arc::clone(&service.name), place);
             if let Some(governor) = governor {
                 self.put_back(governor);
             }
         }
-        self.open_source(snapshot.rules.prometheus());
+        // Also when no service is left.
+        self.show();
     }
 
     /// Lets a governor wait for its next tick. One whose service a reload has taken away is forgotten.
@@ -235,25 +247,37 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
         }
         if place.governor.is_none() {
             governor.follow(&place.service);
+            if std::mem::take(&mut place.is_urgent) {
+                governor.due = governor.due.min(Instant::now() + SHOWN_AFTER);
+            }
             self.queue.insert((governor.due, Arc::clone(&governor.service.name)));
             place.governor = Some(governor);
         }
     }
 
-    fn open_source(&mut self, server: Option<&PrometheusServer>) {
-        if self.server.as_ref() == server {
+    /// Makes the source that the rules in force name, if it is another than before or could not be made.
+    fn open_source(&mut self) {
+        let now = Instant::now();
+        let server = self.snapshot.as_ref().and_then(|snapshot| snapshot.rules.prometheus()).cloned();
+        if self.server == server && self.reopen.is_none_or(|again| again > now) {
             return;
         }
-        self.server = server.cloned();
-        let source = server.and_then(|server| match self.sources.open(server) {
-            Ok(source) => Some(Arc::new(source)),
-            Err(error) => {
-                tracing::error!("adaptive limits have no signals: {error}");
-                None
-            }
-        });
-        let (records, seen) = (Arc::clone(&self.records), Arc::clone(&self.with.seen));
-        self.with = Arc::new(Surroundings { records, source, seen });
+        let is_first = self.reopen.is_none() || self.server != server;
+        self.reopen = None;
+        let source = match &server {
+            None => Err(no_prometheus()),
+            Some(server) => self.sources.open(server).map(Arc::new).map_err(|error| {
+                if is_first {
+                    tracing::error!("adaptive limits have no signals: {error}");
+                }
+                self.reopen = Some(now + REOPENED_AFTER);
+                Absence::new(AbsenceKind::Unreachable, error)
+            }),
+        };
+        self.server = server;
+        let Surroundings { records, seen, lease, .. } = &*self.with;
+        let (records, seen, lease) = (Arc::clone(records), Arc::clone(seen), Arc::clone(lease));
+        self.with = Arc::new(Surroundings { records, source, seen, lease });
     }
 
     /// Keeps what a poll told, for this replica's own gates too.
@@ -280,14 +304,16 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
                 }
             }
         }
-        self.with.seen.heard(names, poll, Instant::now());
+        for name in self.with.seen.heard(names, poll, Instant::now()) {
+            self.hurry(&name);
+        }
         self.show();
     }
 
     fn heard_of_lease(&mut self, lease: Result<Lease, RecordError>) {
         match lease {
             Ok(lease) => {
-                self.lease.heard(&lease);
+                self.lease(|clock| clock.heard(&lease));
                 match lease {
                     Lease::Leader { epoch, .. } if self.told_epoch != Some(epoch) => {
                         self.told_epoch = Some(epoch);
@@ -306,6 +332,11 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
         }
     }
 
+    /// Changes what is known of the lease, for ticks under way too.
+    fn lease(&self, change: impl FnOnce(&mut LeaseClock)) {
+        change(&mut self.with.lease.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// What this replica decided is not what is shown of the services any more.
     fn forget_decisions(&mut self) {
         self.governed.values_mut().for_each(|place| place.last = None);
@@ -314,7 +345,7 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
     /// When the next service is due, if one may start.
     fn next_due(&self, under_way: usize) -> Instant {
         let far = Instant::now() + POLL_INTERVAL;
-        if under_way >= TICKS_MAX || self.lease.may_decide(Instant::now()).is_none() {
+        if under_way >= TICKS_MAX || self.with.epoch(Instant::now()).is_none() {
             return far;
         }
         self.queue.first().map_or(far, |(due, _)| (*due).min(far))
@@ -323,14 +354,14 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
     /// Starts the ticks that are due, those first that have waited longest.
     fn start_due(&mut self, ticking: &mut FuturesUnordered<Ticking>) {
         let now = Instant::now();
-        let Some(epoch) = self.lease.may_decide(now) else { return };
+        let Some(epoch) = self.with.epoch(now) else { return };
         while ticking.len() < TICKS_MAX && self.queue.first().is_some_and(|(due, _)| *due <= now) {
             let Some((_, name)) = self.queue.pop_first() else { return };
             let governor = self.governed.get_mut(&name).and_then(|place| place.governor.take());
             let Some(mut governor) = governor else { continue };
-            let (with, lease) = (Arc::clone(&self.with), self.lease);
+            let with = Arc::clone(&self.with);
             ticking.push(Box::pin(async move {
-                let outcome = governor.tick(epoch, &lease, &with).await;
+                let outcome = governor.tick(epoch, &with).await;
                 (governor, outcome)
             }));
         }
@@ -349,9 +380,12 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
                 }
             }
             Outcome::NotYet => {}
+            Outcome::TooLate => {
+                tracing::warn!(service = &*name, "{name}: nothing decided: the lease ran out while it was asked about");
+            }
             Outcome::Superseded => tracing::info!(service = &*name, "{name}: its record was changed by another hand"),
             Outcome::Deposed => {
-                self.lease.deposed();
+                self.lease(LeaseClock::deposed);
                 self.forget_decisions();
                 tracing::info!("this replica decides about adaptive limits no more: it has a successor");
                 self.told_epoch = None;
@@ -361,9 +395,13 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
         self.put_back(governor);
     }
 
-    /// Lets a service be looked at as soon as a poll has shown what an operator did.
+    /// Lets a service be looked at as soon as a poll has shown what an operator did; one that is being looked at, again.
     fn hurry(&mut self, name: &Arc<str>) {
-        let Some(governor) = self.governed.get_mut(name).and_then(|place| place.governor.as_mut()) else { return };
+        let Some(place) = self.governed.get_mut(name) else { return };
+        let Some(governor) = place.governor.as_mut() else {
+            place.is_urgent = true;
+            return;
+        };
         let soon = Instant::now() + SHOWN_AFTER;
         if governor.due > soon && self.queue.remove(&(governor.due, Arc::clone(name))) {
             governor.due = soon;
@@ -395,11 +433,15 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
             at,
             replica: self.replica.clone(),
             leader: seen.leader(),
-            epoch: self.lease.may_decide(now),
+            epoch: self.with.epoch(now),
             replicas: seen.replicas(),
             trouble: self.trouble.clone(),
             failed_fetches: self.failed_fetches.clone(),
             services: self.names.iter().filter_map(service).collect(),
         }));
     }
+}
+
+fn no_prometheus() -> Absence {
+    Absence::new(AbsenceKind::Unreachable, "no rule file names a Prometheus")
 }

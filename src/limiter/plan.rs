@@ -174,11 +174,24 @@ impl Planning<'_> {
                 Some(limit) => {
                     let (counted, charge) = overridden(rules, index, descriptor, limit, self.metrics, self.options);
                     self.charge(counted, charge);
+                    self.pass_gates_of_overridden(rules, index, descriptor);
                 }
                 None => rules.find_each(descriptor, &self.options.key_prefix, |found| {
                     self.apply(index, found, descriptor.hits, &replaced);
                 }),
             }
+        }
+    }
+
+    /// A limit that a request brings takes the place of the rules', and not of what protects the service behind them.
+    fn pass_gates_of_overridden(&mut self, rules: &DomainRules, index: usize, descriptor: &Descriptor<'_>) {
+        let governing = &self.snapshot.rules;
+        if !governing.services().is_empty() {
+            rules.find_each(descriptor, b"", |found| {
+                if let Some(service) = governing.governing(found.rule.index) {
+                    self.pass_gate(service, index, descriptor.hits);
+                }
+            });
         }
     }
 
@@ -236,13 +249,9 @@ impl Planning<'_> {
                 }
             }
             None => {
-                let (start, observed) = match service.mode {
-                    ServiceMode::Off => (service.bounds.max, false),
-                    ServiceMode::Observe => (service.start, true),
-                    ServiceMode::Enforce => (service.start, false),
-                };
                 // A process in shadow mode lets everything through: then the gate counts that.
-                let policy = Gate { start, observed: observed || self.options.modes.shadow_mode };
+                let observed = service.mode == ServiceMode::Observe || self.options.modes.shadow_mode;
+                let policy = Gate { start: service.first_limit(), observed };
                 let descriptors = SmallVec::from_slice(&[descriptor]);
                 gates.push(Gated { service: service.index, descriptors, policy, hits });
             }

@@ -13,12 +13,17 @@ use crate::clock::Timestamp;
 /// How long an estimate holds: two clocks that drift by 100 parts in a million are 6 ms apart by then.
 const HOLDS: Duration = Duration::from_secs(60);
 
+/// A clock that is off by more than it can have drifted was set, or is another server's.
+const STEP_MICROS: u64 = 1_000_000;
+
 /// How far Prometheus's clock is ahead of ours, and since when that is known.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Skew {
     /// Microseconds; negative if it is behind.
     ahead_micros: i64,
     measured: Instant,
+    /// What our clock said then.
+    ours: Timestamp,
 }
 
 // === impl Skew ===
@@ -31,11 +36,16 @@ impl Skew {
         // Casts cut to the range of the integer.
         let server = (server_seconds * 1e6) as i64;
         let ours = i64::try_from(middle.as_micros()).unwrap_or(i64::MAX);
-        Skew { ahead_micros: server.saturating_sub(ours), measured: ended }
+        let now = now.saturating_add(ended.saturating_duration_since(started));
+        Skew { ahead_micros: server.saturating_sub(ours), measured: ended, ours: now }
     }
 
-    pub(super) fn holds(&self, at: Instant) -> bool {
-        at.saturating_duration_since(self.measured) < HOLDS
+    /// Whether it holds at an instant of ours that our clock calls `now`: it was measured lately, and that clock has not
+    /// been set meanwhile.
+    pub(super) fn holds(&self, at: Instant, now: Timestamp) -> bool {
+        let since = at.saturating_duration_since(self.measured);
+        let expected = self.ours.saturating_add(since);
+        since < HOLDS && now.as_micros().abs_diff(expected.as_micros()) < STEP_MICROS
     }
 
     /// The instant `now` by Prometheus's clock, in milliseconds since the epoch.
@@ -79,7 +89,11 @@ mod tests {
         }
         let skew = Skew::measured(f64::NAN, now, started, ended);
         assert_eq!(skew.server_millis(now), 0, "what is no time is the epoch, and no panic");
-        assert!(skew.holds(ended + Duration::from_secs(59)) && !skew.holds(ended + Duration::from_secs(60)));
+        let (ours, after) = (now.saturating_add(Duration::from_millis(40)), |seconds| Duration::from_secs(seconds));
+        let holds = |seconds| skew.holds(ended + after(seconds), ours.saturating_add(after(seconds)));
+        assert!(holds(59) && !holds(60));
+        assert!(!skew.holds(ended + after(10), ours), "our clock was set back by ten seconds");
+        assert!(!skew.holds(ended + after(10), ours.saturating_add(after(20))), "or forward");
     }
 
     #[test]

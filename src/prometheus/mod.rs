@@ -163,7 +163,7 @@ impl PrometheusSource {
     async fn skew(&self, now: Timestamp, started: Instant, deadline: Instant) -> Result<Skew, Absence> {
         let late = || Absence::new(AbsenceKind::TimedOut, "Prometheus did not tell its time before the deadline");
         let mut known = tokio::time::timeout_at(deadline, self.skew.lock()).await.map_err(|_| late())?;
-        if let Some(skew) = known.filter(|skew| skew.holds(started)) {
+        if let Some(skew) = known.filter(|skew| skew.holds(started, now)) {
             return Ok(skew);
         }
         // The wait for the lock is over: our clock has gone on since `started`.

@@ -219,6 +219,28 @@ fn a_loss_that_begins_within_the_first_window_is_not_taken_for_a_bad_deploy() {
     }
 }
 
+// Nor this: whoever has always failed so much has no usual latency, so two cuts are needed to see that none helps.
+#[test]
+fn a_dependency_that_fails_most_requests_for_ever_does_not_hold_the_limit_down() {
+    for share in [0.3, 0.45, 0.55, 0.65, 0.8] {
+        let service = ServiceTerms { errors: Course::constant(share), ..ServiceTerms::plain(Course::constant(300.0)) };
+        let law = Law { latency: None, ..law(600.0, 5.0, 5.0) };
+        // Not near the lower bound, where too little can be taken away to show anything.
+        for demand in [0.4, 0.6, 0.9] {
+            let scenario = Scenario {
+                service: service.clone(),
+                law: law.clone(),
+                demand: Course::constant(demand * 300.0),
+                ..plain(300.0)
+            };
+            for run in runs(&scenario) {
+                let restored = run.seconds.iter().skip(60).find(|second| second.limit == 600.0);
+                assert!(restored.is_some_and(|second| second.at < 300.0), "{share} of {demand}: {restored:?}");
+            }
+        }
+    }
+}
+
 // === the scenarios ===
 
 fn one() -> Scenario {

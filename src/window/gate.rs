@@ -85,6 +85,9 @@ pub const GOVERNED_BYTES: usize = 37;
 /// How long a state is kept that nobody writes: an hour more than it says itself. Milliseconds.
 pub const KEPT_MS: u64 = 3_600_000;
 
+/// How far a clock may run backwards for a moment, milliseconds.
+const STEP_MS: u64 = 1_000;
+
 /// Decisions put off a state's end each time they come into another stretch of this length, milliseconds.
 const RENEWED_MS: u64 = 600_000;
 
@@ -193,8 +196,11 @@ impl GateState {
         // After this long it is full, whatever it held: products stay exact.
         let elapsed = now.as_millis().saturating_sub(self.at_ms).min(burst.div_ceil(limit));
         self.tokens = (self.tokens + limit * elapsed).min(burst);
-        // A clock that was set back gives nothing twice.
-        self.at_ms = self.at_ms.max(now.as_millis());
+        // A clock that is set back a little gives nothing twice. After a longer step, as when another server takes over,
+        // a gate that waited for the old time would be shut all the while: it goes on with what it holds.
+        if self.at_ms > now.as_millis() + STEP_MS || self.at_ms < now.as_millis() {
+            self.at_ms = now.as_millis();
+        }
     }
 
     /// Tokens that so many requests need: no more than the gate ever holds, so that none waits for ever.

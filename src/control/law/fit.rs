@@ -35,6 +35,8 @@ impl State {
             self.normal = Normal::default();
             self.trial = None;
             self.bad = None;
+            self.good = None;
+            self.usual_latency = None;
             self.episode = None;
         }
         (self.min, self.max) = (law.min, law.max);

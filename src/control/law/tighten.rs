@@ -88,8 +88,7 @@ impl Case {
                 // isn't known well: half of the capacity, seen for a moment, looks like errors that no cut changes. Now
                 // it is known.
                 let (errors, latency) = (self.ratio(Signal::Errors), self.ratio(Signal::Latency));
-                let admitted = self.reading.admitted;
-                let trial = Trial { errors, latency, admitted, is_settled: true, ..trial };
+                let trial = Trial { errors, latency, is_settled: true, ..trial };
                 return self.cut(State { trial: Some(trial), ..state }, situation, is_recent);
             }
         }

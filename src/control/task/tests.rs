@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::*;
 use crate::clock::Timestamp;
 use crate::control::command::{Commands, commands};
-use crate::control::hand::{Asked, Order};
+use crate::control::hand::{Asked, OperatorsHand, Order, Signature};
 use crate::control::law::Hand;
-use crate::control::record::{AnyRecords, MemoryRecords, ReplicaId};
+use crate::control::record::{Change, MemoryRecords, Record, Remembered, Update, Written};
 use crate::counters::any::AnyStore;
 use crate::counters::memory::{MemoryLimits, MemoryStore};
 use crate::decision::{Code, ProcessModes};
@@ -99,6 +99,98 @@ impl OpenSource for Plant {
     }
 }
 
+/// Records that fail as they are told to.
+#[derive(Clone, Debug)]
+struct Unreliable {
+    records: Arc<MemoryRecords>,
+    fault: Arc<Mutex<Fault>>,
+    /// Of the next leadership.
+    epoch: Arc<AtomicU64>,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Fault {
+    #[default]
+    None,
+    /// Nothing is answered.
+    Away,
+    /// Writes are made, and nobody hears of it.
+    LostAnswers,
+    /// Another one leads, in a later epoch.
+    Deposed,
+}
+
+impl Unreliable {
+    fn is(&self, fault: Fault) -> bool {
+        *self.fault.lock().unwrap() == fault
+    }
+
+    fn reachable(&self) -> Result<(), RecordError> {
+        if self.is(Fault::Away) { Err(RecordError::TimedOut { after: Duration::ZERO }) } else { Ok(()) }
+    }
+}
+
+impl RecordStore for Unreliable {
+    async fn lead(&self) -> Result<Lease, RecordError> {
+        self.reachable()?;
+        match self.is(Fault::Deposed) {
+            true => {
+                self.epoch.fetch_add(1, Ordering::Relaxed);
+                Ok(Lease::Follower { leader: Some(ReplicaId::new("other", 2)) })
+            }
+            // As short as Redis's, so that it runs out while the store is away.
+            false => Ok(Lease::Leader {
+                epoch: Epoch::new(self.epoch.load(Ordering::Relaxed)),
+                until: Instant::now() + Duration::from_secs(9),
+            }),
+        }
+    }
+
+    async fn resign(&self) -> Result<(), RecordError> {
+        self.records.resign().await
+    }
+
+    async fn poll(&self, services: &[Arc<str>]) -> Result<Poll, RecordError> {
+        self.reachable()?;
+        self.records.poll(services).await
+    }
+
+    async fn load(&self, service: &str) -> Result<Option<Record>, RecordError> {
+        self.reachable()?;
+        self.records.load(service).await
+    }
+
+    async fn write(&self, epoch: Epoch, update: &Update<'_>) -> Result<Written, RecordError> {
+        self.reachable()?;
+        if self.is(Fault::Deposed) {
+            return Ok(Written::Deposed);
+        }
+        let written = self.records.write(epoch, update).await?;
+        if self.is(Fault::LostAnswers) { Err(RecordError::TimedOut { after: Duration::ZERO }) } else { Ok(written) }
+    }
+
+    async fn latest(&self, services: &[Arc<str>]) -> Result<Vec<Option<Change>>, RecordError> {
+        self.records.latest(services).await
+    }
+
+    async fn remembered(&self, service: &str) -> Result<Remembered, RecordError> {
+        self.records.remembered(service).await
+    }
+
+    async fn lay(&self, service: &str, order: &Order) -> Result<OperatorsHand, RecordError> {
+        self.records.lay(service, order).await
+    }
+
+    async fn lift(&self, service: &str, by: &Signature) -> Result<bool, RecordError> {
+        self.records.lift(service, by).await
+    }
+
+    async fn reset(&self, service: &str, by: &Signature) -> Result<bool, RecordError> {
+        self.records.reset(service, by).await
+    }
+}
+
 /// A service under `mode`, a controller over it and callers in front.
 struct World {
     plant: Plant,
@@ -108,6 +200,7 @@ struct World {
     writer: TableWriter,
     commands: Commands,
     view: watch::Receiver<Arc<ControllerView>>,
+    fault: Arc<Mutex<Fault>>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -152,11 +245,13 @@ impl World {
         let limiter = Limiter::new(table.clone(), AnyStore::Memory(Arc::clone(&store)), metrics, Arc::new(options));
         let stop = CancellationToken::new();
         let (commands, wishes) = commands();
-        let of_controller = AnyRecords::Memory(Arc::clone(&records));
+        let fault = Arc::<Mutex<Fault>>::default();
+        let of_controller =
+            Unreliable { records: Arc::clone(&records), fault: Arc::clone(&fault), epoch: Arc::new(AtomicU64::new(1)) };
         let here = ReplicaId::new("here", 1);
         let (controller, view) = Controller::new(table, of_controller, plant.clone(), here, wishes);
         let task = tokio::spawn(controller.run(stop.clone()));
-        World { plant, store, records, limiter, writer, commands, view, stop, task }
+        World { plant, store, records, limiter, writer, commands, view, fault, stop, task }
     }
 
     /// Lets callers come for so many seconds, and says how many were let through in the last ten of them, per second.
@@ -183,6 +278,20 @@ impl World {
     fn limit(&self) -> f64 {
         let gate = self.store.gate(&CounterKey::gate(b"test:", "inventory")).expect("the gate is governed");
         gate.limit_at(self.store.now()).per_second()
+    }
+
+    fn fails_by(&self, fault: Fault) {
+        *self.fault.lock().unwrap() = fault;
+    }
+
+    /// Brings the limit down to what the service can do.
+    async fn overloaded(mode: &str) -> World {
+        let world = World::new(mode);
+        world.offer(300, 20).await;
+        world.plant.0.capacity.store(100, Ordering::Relaxed);
+        world.offer(300, 40).await;
+        assert!(world.limit() <= 120.0, "{}", world.limit());
+        world
     }
 
     async fn end(self) {
@@ -285,11 +394,7 @@ async fn what_an_operator_wants_is_in_force_within_a_second_and_ends_by_itself()
     world.commands.lay("inventory".into(), order).await.unwrap();
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(world.limit(), 50.0, "frozen as it was");
-    world
-        .commands
-        .lift("inventory".into(), crate::control::hand::Signature::try_new("done", "ada").unwrap())
-        .await
-        .unwrap();
+    world.commands.lift("inventory".into(), Signature::try_new("done", "ada").unwrap()).await.unwrap();
     assert_eq!(world.offer(300, 120).await, 300, "and free again");
     world.end().await;
 }
@@ -302,8 +407,79 @@ async fn a_service_that_is_reset_starts_anew() {
     world.offer(300, 40).await;
     assert!(world.limit() < 50.0);
     world.plant.0.capacity.store(1_000, Ordering::Relaxed);
-    let by = crate::control::hand::Signature::try_new("it was the network", "ada").unwrap();
+    let by = Signature::try_new("it was the network", "ada").unwrap();
     assert!(world.commands.reset("inventory".into(), by).await.unwrap());
     assert_eq!(world.offer(300, 12).await, 300);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_store_goes_away_decides_no_more_and_goes_on_when_it_is_back() {
+    let world = World::overloaded("enforce").await;
+    let held = world.limit();
+    world.fails_by(Fault::Away);
+    world.plant.0.capacity.store(1_000, Ordering::Relaxed);
+    world.offer(300, 120).await;
+    assert_eq!(world.limit(), held, "nothing is decided");
+    let view = Arc::clone(&world.view.borrow());
+    assert!(view.epoch.is_none() && view.trouble.is_some(), "and it is said");
+    world.fails_by(Fault::None);
+    assert_eq!(world.offer(300, 240).await, 300, "then the limit rises");
+    assert!(world.view.borrow().trouble.is_none());
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_whose_answers_are_lost_are_in_force_and_are_not_undone() {
+    let world = World::new("enforce");
+    world.offer(300, 20).await;
+    world.fails_by(Fault::LostAnswers);
+    world.plant.0.capacity.store(100, Ordering::Relaxed);
+    let passed = world.offer(300, 60).await;
+    assert!((50..=120).contains(&passed), "{passed} a second pass where 100 can be served");
+    world.fails_by(Fault::None);
+    let before = world.limit();
+    world.offer(300, 5).await;
+    assert!(world.limit() <= before * 1.11, "{before}, then {}: it goes on with what is in the store", world.limit());
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_deposed_writes_no_more_and_forgets_what_it_decided() {
+    let world = World::overloaded("enforce").await;
+    let held = world.limit();
+    assert!(world.view.borrow().services[0].last.is_some());
+    world.fails_by(Fault::Deposed);
+    world.plant.0.capacity.store(1_000, Ordering::Relaxed);
+    world.offer(300, 60).await;
+    assert_eq!(world.limit(), held);
+    let view = Arc::clone(&world.view.borrow());
+    assert!(view.epoch.is_none() && view.services[0].last.is_none());
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_governed_for_long_goes_on_from_where_its_gate_has_gone() {
+    let world = World::overloaded("enforce").await;
+    world.fails_by(Fault::Deposed);
+    world.plant.0.capacity.store(1_000, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(1_500)).await;
+    assert_eq!(world.limit(), 400.0, "held for ten minutes, and then gone to the upper bound in ten");
+    world.fails_by(Fault::None);
+    assert_eq!(world.offer(300, 20).await, 300, "the new leader doesn't bring the old limit back");
+    let told = format!("{:?}", world.records.remembered("inventory").await.unwrap().changes);
+    assert!(told.contains("Started"), "and says that it begins anew: {told}");
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_services_nothing_is_shown_and_nothing_is_kept() {
+    let mut world = World::overloaded("enforce").await;
+    let text =
+        "domain: shop\ndescriptors: [ { key: service, rate_limit: { unit: second, requests_per_unit: 100000 } } ]";
+    let file = SourceFile { name: "rules.yaml".to_owned(), text: text.to_owned() };
+    world.writer.publish(load(&[file], &Default::default()).unwrap().0);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(world.view.borrow().services.is_empty());
     world.end().await;
 }

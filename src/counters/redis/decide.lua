@@ -72,7 +72,7 @@ local EXACT_MAX = 9007199254740991   -- 2^53 - 1
 local INSTANT_MAX_MS = 9007199254740 -- 2^53 us
 local WRONG_TYPE, UNREADABLE = 8, 9
 local RATE_MAX = 1000000000000       -- thousandths per second
-local KEPT_MS, RENEWED_MS = 4200000, 600000
+local KEPT_MS, RENEWED_MS, STEP_MS = 4200000, 600000, 1000
 
 local now_us
 if ARGV[3] then
@@ -234,7 +234,8 @@ for i = 1, keys do
     tokens = min((tokens or burst) + limit * elapsed, burst)
     renewed[i] = not value or floor(now_ms / RENEWED_MS) > floor(instant / RENEWED_MS)
     keep_until[i] = KEPT_MS + hold + decay
-    sum[i], newest[i], newest_hits[i], oldest[i], rate[i] = tokens, max(instant, now_ms), limit, admitted, refusals
+    if instant > now_ms + STEP_MS or instant < now_ms then instant = now_ms end
+    sum[i], newest[i], newest_hits[i], oldest[i], rate[i] = tokens, instant, limit, admitted, refusals
   else
     local cost, units, instant = policy[4 * i - 1], 0, now_us
     keep_until[i], renewed[i] = 0, true

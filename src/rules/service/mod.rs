@@ -220,6 +220,15 @@ pub enum Secret {
 // === impl Service ===
 
 impl Service {
+    /// The limit of its gate before anybody governs it.
+    #[must_use]
+    pub fn first_limit(&self) -> Rate {
+        match self.mode {
+            ServiceMode::Off => self.bounds.max,
+            ServiceMode::Observe | ServiceMode::Enforce => self.start,
+        }
+    }
+
     /// Whether the governed rules' limits follow the service's: a limit that isn't enforced moves nothing.
     #[must_use]
     pub fn scales_rules(&self) -> bool {

@@ -82,15 +82,13 @@ impl Link {
         let after = self.connector.patience();
         let error = match timeout(after, asked).await {
             Ok(Ok(answer)) => return Ok(answer),
-            // Another program's key: the connection is as good as before.
-            Ok(Err(error)) if error.code() == Some("WRONGTYPE") => {
-                return Err(RecordError::Refused { reason: sentence(&error) });
-            }
             Ok(Err(error)) if error.is_timeout() => RecordError::TimedOut { after },
             Ok(Err(error)) if error.is_io_error() || error.is_connection_dropped() => {
                 RecordError::Unreachable { reason: error.to_string() }
             }
-            Ok(Err(error)) => RecordError::Refused { reason: sentence(&error) },
+            // A server that has become a replica is to be looked for anew; else the connection is as good as before.
+            Ok(Err(error)) if error.code() == Some("READONLY") => RecordError::Refused { reason: sentence(&error) },
+            Ok(Err(error)) => return Err(RecordError::Refused { reason: sentence(&error) }),
             Err(_) => RecordError::TimedOut { after },
         };
         let mut held = self.held.lock().await;

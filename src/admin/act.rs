@@ -24,7 +24,7 @@ use crate::control::hand::{Asked, HandError, LIFETIME_MAX, LIFETIME_MIN, Order, 
 use crate::control::law::Hand;
 use crate::control::record::RecordError;
 use crate::rate::Rate;
-use crate::rules::service::RateBounds;
+use crate::rules::service::{RateBounds, ServiceMode};
 use crate::settings::text;
 use crate::web::body::{BodyError, read_body};
 
@@ -77,10 +77,18 @@ pub(super) async fn act(
         Err(errors) => return refuse(StatusCode::BAD_REQUEST, errors),
     };
     let named = std::sync::Arc::clone(&service.service.name);
+    // Whoever lays a hand on it at night must not believe that the service is protected now.
+    let but = match service.service.mode {
+        ServiceMode::Enforce => "",
+        ServiceMode::Observe => "; but nothing is limited by it: the service is in mode observe",
+        ServiceMode::Off => {
+            "; but nothing comes of it: the service is in mode off, and its limit stands at the upper bound"
+        }
+    };
     let done = match wish {
         Wish::Lay(order) => state.commands.lay(named, order).await.map(|hand| {
             let sentence = views::hand_sentence(&hand, hand.since);
-            json!({ "sentence": format!("{name}: {sentence}"), "hand": views::hand(&hand, hand.since) })
+            json!({ "sentence": format!("{name}: {sentence}{but}"), "hand": views::hand(&hand, hand.since) })
         }),
         Wish::Lift(by) => state.commands.lift(named, by).await.map(|was_on| {
             let what = if was_on { "the hand is off, the law goes on" } else { "there was no hand on it" };

@@ -73,9 +73,31 @@ pub(super) fn usual_gap(series: &[Vec<f64>]) -> Option<Duration> {
     Some(Duration::from_secs_f64(tenths / 10.0).clamp(shortest, longest))
 }
 
+/// The time between samples of which there are so many in a range, rather too long than too short: windows that are
+/// shorter than two scrapes hold nothing.
+pub(super) fn gap_of_count(count: f64, range: Duration) -> Option<Duration> {
+    let [shortest, longest] = SCRAPE;
+    (count >= 2.0).then(|| range.div_f64((count - 1.0).min(1e6)).clamp(shortest, longest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_count_gives_a_gap_that_is_never_too_short() {
+        let range = Duration::from_secs(121);
+        for (every, counts) in [(1, 121..=122), (5, 24..=25), (15, 8..=9), (60, 2..=3)] {
+            for count in counts {
+                let gap = gap_of_count(f64::from(count), range).unwrap();
+                assert!(
+                    gap >= Duration::from_secs(every).mul_f64(0.99) && gap <= Duration::from_secs(every) * 2,
+                    "{gap:?}"
+                );
+            }
+        }
+        assert!(gap_of_count(1.0, range).is_none() && gap_of_count(f64::NAN, range).is_none());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_is_ahead_or_behind_moves_no_window() {

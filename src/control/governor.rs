@@ -158,11 +158,10 @@ impl Governor {
     ) -> Result<Outcome, RecordError> {
         self.measure_scrapes(with).await;
         let Some(begun) = with.seen.now(Instant::now()) else { return Ok(Outcome::NotYet) };
-        if self.loaded.as_ref().is_none_or(|loaded| loaded.epoch != epoch) {
-            if let Some((state, generation)) = self.load(epoch, with, begun).await? {
-                let decision = Decision::started(&state, &self.law);
-                return self.write(epoch, with, state, generation, decision, Vec::new()).await;
-            }
+        let is_known = self.loaded.as_ref().is_some_and(|loaded| loaded.epoch == epoch);
+        if !is_known && let Some((state, generation)) = self.load(epoch, with, begun).await? {
+            let decision = Decision::started(&state, &self.law);
+            return self.write(epoch, with, state, generation, decision, Vec::new()).await;
         }
         let Some(Loaded { state, generation, .. }) = &self.loaded else { return Ok(Outcome::NotYet) };
         let (state, generation) = (state.clone(), *generation);

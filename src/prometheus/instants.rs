@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 const HOLDS: Duration = Duration::from_secs(60);
 
 /// A clock that is off by more than it can have drifted was set, or is another server's.
-const STEP_MICROS: u64 = 1_000_000;
+const STEP_MICROS: u64 = 2_000_000;
 
 /// How far Prometheus's clock is ahead of ours, and since when that is known.
 #[derive(Clone, Copy, Debug)]

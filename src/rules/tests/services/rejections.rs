@@ -274,7 +274,7 @@ fn a_file_of_services_alone_needs_no_domain_and_any_other_does() {
     for text in ["services: []\ndescriptors: [{key: a}]\n", "services: []\ncharging: each\n"] {
         rejected(text, 1, &["config file cannot have empty domain"]);
     }
-    rejected("service: []\n", 1, &["'service' can't stand in the root of a file", "did you mean 'services'?"]);
+    rejected("service: []\n", 1, &["config error, unknown key 'service'", "did you mean 'services'?"]);
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
+use super::compare::cli::CompareArguments;
 use super::report;
 use super::run::Plan;
 use super::stage::Stage;
@@ -18,16 +19,18 @@ use crate::settings::text;
 
 /// Watch a shop collapse, and then survive: starts Redis, Tidegate, a proxy and the shop, and loads them.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "tidegate-demo", version, about)]
+#[command(name = "tidegate-demo", version, about, args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Use a real Envoy (.tools/envoy/envoy, or the one in PATH) instead of tidegate-proxy
     #[arg(long)]
     envoy: bool,
     /// Stages to run [default: all]
     #[arg(long, value_enum, value_name = "STAGE", num_args = 1..)]
     stages: Vec<Stage>,
-    /// How long each stage lasts
-    #[arg(long, value_name = "TIME", default_value = "28s", value_parser = parse_length)]
+    /// How long each stage lasts; the adaptive one three times as long
+    #[arg(long, value_name = "TIME", default_value = "22s", value_parser = parse_length)]
     length: Duration,
     /// How many times the inventory's capacity is asked for in the overload
     #[arg(long, value_name = "FACTOR", default_value = "2", value_parser = parse_overload)]
@@ -44,6 +47,13 @@ pub struct Arguments {
     /// Seed of the instants at which calls come
     #[arg(long, default_value_t = 1)]
     seed: u64,
+}
+
+/// What else it can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Compare adaptive limits with other protections under the same overloads, side by side
+    Compare(CompareArguments),
 }
 
 /// Reads the command line; the first argument is the program's own name.
@@ -66,6 +76,11 @@ impl Arguments {
     /// When it can't be run, or a signal asks for the end.
     pub fn run(self) -> anyhow::Result<()> {
         let interrupt = Interrupt::on_signals();
+        // Whatever broke because of the signal is not the reason.
+        let told = |error: anyhow::Error| interrupt.check().err().map_or(error, Into::into);
+        if let Some(Command::Compare(arguments)) = &self.command {
+            return arguments.run(&interrupt).map_err(told);
+        }
         let stages = if self.stages.is_empty() { Stage::ALL.to_vec() } else { self.stages };
         let Arguments { envoy, length, overload, config, output, json, seed, .. } = self;
         // A run of minutes must not end with a page that has no place.
@@ -74,11 +89,7 @@ impl Arguments {
             bail!("--output {} should be in a folder that exists; {} doesn't", output.display(), folder.display());
         }
         let plan = Plan { stages, length, overload, config, envoy, seed };
-        let results = plan.run(&interrupt).map_err(|error| match interrupt.check() {
-            // Whatever broke because of the signal is not the reason.
-            Err(interrupted) => interrupted.into(),
-            Ok(()) => error,
-        })?;
+        let results = plan.run(&interrupt).map_err(told)?;
         if json {
             print(&serde_json::to_string(&results)?);
         } else {

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod adaptive;
 mod admin;
 mod bad_input;
 mod batching;

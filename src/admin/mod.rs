@@ -2,16 +2,16 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `GET /` | a page that shows the others ([`page.html`](../../../src/admin/page.html)) |
+//! | `GET /` | a page that shows the others (`page.html`) |
 //! | `GET /adaptive` | all services: limit, bounds, mode, last decision, hand, leader |
 //! | `GET /adaptive/{service}` | one service: everything that is known, and the last changes with their reasons |
-//! | `POST /adaptive/{service}/{act}` | `freeze`, `override`, `resume`, `reset`, with what [`act`] says in JSON |
+//! | `POST /adaptive/{service}/{act}` | `freeze`, `override`, `resume`, `reset`, with what `act.rs` says in JSON |
 //!
 //! Every replica answers: what its controller has published, and what the store of records remembers. A wish goes through
 //! the controller's queue.
 //!
 //! It asks nobody who they are, hence a listener of its own that is on loopback unless the operator wants it otherwise;
-//! and a browser on that machine must not be made to speak for its user ([`guard`]). Connections, heads, bodies and
+//! and a browser on that machine must not be made to speak for its user (`guard.rs`). Connections, heads, bodies and
 //! answers have the bounds of the HTTP port.
 
 mod act;

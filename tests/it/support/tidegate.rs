@@ -187,6 +187,11 @@ impl Tidegate {
         self.http
     }
 
+    /// Where operators of adaptive limits are served; rules must name a service.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        listener("admin", &self.process.stdout()).expect("the start-up text names the operators' port")
+    }
+
     pub(crate) fn rules(&self) -> &Rules {
         &self.rules
     }

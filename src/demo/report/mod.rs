@@ -1,7 +1,7 @@
 //! The results as one page that needs nothing else: HTML, styles and plots in one file, no script, nothing fetched.
 //!
-//! [`plot`](crate::plot) turns numbers into SVG, this file chooses which numbers. All plots share their axis of time, stage after
-//! stage, so that what happened at one instant stands at one place of each.
+//! [`crate::plot`] turns numbers into SVG, this file chooses which numbers. All plots share their axis of time, stage
+//! after stage, so that what happened at one instant stands at one place of each.
 
 use super::load::outcome::Outcome;
 use super::results::{Point, Results, StageResults};

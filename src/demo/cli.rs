@@ -26,8 +26,8 @@ pub struct Arguments {
     /// Stages to run [default: all]
     #[arg(long, value_enum, value_name = "STAGE", num_args = 1..)]
     stages: Vec<Stage>,
-    /// How long each stage lasts
-    #[arg(long, value_name = "TIME", default_value = "28s", value_parser = parse_length)]
+    /// How long each stage lasts; the adaptive one three times as long
+    #[arg(long, value_name = "TIME", default_value = "22s", value_parser = parse_length)]
     length: Duration,
     /// How many times the inventory's capacity is asked for in the overload
     #[arg(long, value_name = "FACTOR", default_value = "2", value_parser = parse_overload)]
@@ -66,6 +66,8 @@ impl Arguments {
     /// When it can't be run, or a signal asks for the end.
     pub fn run(self) -> anyhow::Result<()> {
         let interrupt = Interrupt::on_signals();
+        // Whatever broke because of the signal is not the reason.
+        let told = |error: anyhow::Error| interrupt.check().err().map_or(error, Into::into);
         let stages = if self.stages.is_empty() { Stage::ALL.to_vec() } else { self.stages };
         let Arguments { envoy, length, overload, config, output, json, seed, .. } = self;
         // A run of minutes must not end with a page that has no place.
@@ -74,11 +76,7 @@ impl Arguments {
             bail!("--output {} should be in a folder that exists; {} doesn't", output.display(), folder.display());
         }
         let plan = Plan { stages, length, overload, config, envoy, seed };
-        let results = plan.run(&interrupt).map_err(|error| match interrupt.check() {
-            // Whatever broke because of the signal is not the reason.
-            Err(interrupted) => interrupted.into(),
-            Ok(()) => error,
-        })?;
+        let results = plan.run(&interrupt).map_err(told)?;
         if json {
             print(&serde_json::to_string(&results)?);
         } else {

@@ -12,12 +12,14 @@
 //!
 //! Processes are started by [`programs`] and end with this one, however it ends.
 
+pub mod adaptive;
 pub mod cli;
 pub mod configuration;
 pub mod load;
 pub mod ports;
 pub mod programs;
 pub mod progress;
+pub mod prometheus;
 pub mod report;
 pub mod results;
 pub mod run;

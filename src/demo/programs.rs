@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::configuration::Addresses;
@@ -49,7 +49,7 @@ pub struct Services {
     /// Where the inventory's plant can be read.
     pub control: SocketAddr,
     _processes: Vec<Process>,
-    redis: Option<RedisServer>,
+    pub(super) redis: Option<RedisServer>,
     tidegates: usize,
     _ports: Vec<HeldPort>,
 }
@@ -127,23 +127,9 @@ impl Programs {
             Ok(_) => Some(RedisServer::start(&Cores::Free { reason: "a demo" }, interrupt)?),
             Err(_) => None,
         };
-        let mut processes = Vec::new();
-        let mut tidegates = Vec::new();
-        let rules = rules.canonicalize().with_context(|| format!("cannot find the rules {}", rules.display()))?;
-        for _ in 0..if redis.is_some() { REPLICAS } else { 1 } {
-            let (process, grpc) = self.start_tidegate(&rules, redis.as_ref(), interrupt)?;
-            processes.push(process);
-            tidegates.push(grpc);
-        }
+        let (mut processes, tidegates) = self.start_tidegates(rules, redis.as_ref(), interrupt)?;
         let mut shop = |arguments: &[&str]| {
-            let mut command = own_group(&self.shop);
-            command.args(arguments).args(["--listen", "127.0.0.1:0"]);
-            let mut process = Process::start("tidegate-shop", &mut command)?;
-            let address = process.wait_for(interrupt, |text| announced("listening", text))?;
-            let control = match arguments[0] {
-                "inventory" => Some(process.wait_for(interrupt, |text| announced("control", text))?),
-                _ => None,
-            };
+            let (process, address, control) = self.start_shop(arguments, interrupt)?;
             processes.push(process);
             Ok::<_, SystemError>((address, control))
         };
@@ -171,6 +157,17 @@ impl Programs {
     /// # Errors
     /// When it doesn't start or doesn't serve in time, or an interrupt comes.
     pub fn start_proxy(&self, bootstrap: &Value, at: &Addresses, interrupt: &Interrupt) -> anyhow::Result<Proxy> {
+        self.start_proxy_for(bootstrap, at, "/orders/create/0/0", interrupt)
+    }
+
+    /// The same for a proxy that serves something else: it waits until that path is answered with 200.
+    pub(super) fn start_proxy_for(
+        &self,
+        bootstrap: &Value,
+        at: &Addresses,
+        path: &str,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Proxy> {
         let folder = Folder::new()?;
         let file = folder.write("bootstrap.json", &bootstrap.to_string())?;
         let mut command = match &self.proxy {
@@ -183,7 +180,7 @@ impl Programs {
         };
         let mut process = Process::start(self.proxy_name(), command.arg("--config-path").arg(&file))?;
         self.wait_for(at.admin, "/ready", &mut process, interrupt)?;
-        self.wait_for(at.listeners[0], "/orders/create/0/0", &mut process, interrupt)?;
+        self.wait_for(at.listeners[0], path, &mut process, interrupt)?;
         Ok(Proxy { _process: process, _folder: folder })
     }
 
@@ -209,6 +206,40 @@ impl Programs {
         }
     }
 
+    /// Starts a service of the shop: where it listens, and where the inventory's plant can be changed.
+    pub(super) fn start_shop(
+        &self,
+        arguments: &[&str],
+        interrupt: &Interrupt,
+    ) -> Result<(Process, SocketAddr, Option<SocketAddr>), SystemError> {
+        let mut command = own_group(&self.shop);
+        command.args(arguments).args(["--listen", "127.0.0.1:0"]);
+        let mut process = Process::start("tidegate-shop", &mut command)?;
+        let address = process.wait_for(interrupt, |text| announced("listening", text))?;
+        let control = match arguments[0] {
+            "inventory" => Some(process.wait_for(interrupt, |text| announced("control", text))?),
+            _ => None,
+        };
+        Ok((process, address, control))
+    }
+
+    /// Starts replicas of Tidegate over that Redis, or one in memory. The rules are a file or a folder of them.
+    pub(super) fn start_tidegates(
+        &self,
+        rules: &Path,
+        redis: Option<&RedisServer>,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<(Vec<Process>, Vec<SocketAddr>)> {
+        let rules = rules.canonicalize().with_context(|| format!("cannot find the rules {}", rules.display()))?;
+        let (mut processes, mut addresses) = (Vec::new(), Vec::new());
+        for _ in 0..if redis.is_some() { REPLICAS } else { 1 } {
+            let (process, grpc) = self.start_tidegate(&rules, redis, interrupt)?;
+            processes.push(process);
+            addresses.push(grpc);
+        }
+        Ok((processes, addresses))
+    }
+
     fn start_tidegate(
         &self,
         rules: &Path,
@@ -230,7 +261,8 @@ impl Programs {
     }
 }
 
-fn own_group(program: &Path) -> Command {
+/// A command in a process group of its own, tethered to this process.
+pub(super) fn own_group(program: &Path) -> Command {
     let mut command = tethered(program);
     command.process_group(0);
     command
@@ -271,5 +303,23 @@ impl Services {
             interrupt.step()?;
         }
         Ok(())
+    }
+
+    /// Gives the inventory so many workers.
+    ///
+    /// # Errors
+    /// When it can't be asked, or refuses.
+    pub fn set_workers(&self, workers: u64) -> Result<(), SystemError> {
+        set_plant(self.control, &json!({ "workers": workers }))
+    }
+}
+
+/// Changes a plant whose control port that is.
+pub(super) fn set_plant(control: SocketAddr, fields: &Value) -> Result<(), SystemError> {
+    match Http::connect(control)?.put("/plant", &fields.to_string())? {
+        (200, _) => Ok(()),
+        (_, answer) => {
+            Err(SystemError::Answer { program: "the inventory".to_owned(), answer, wanted: "its new settings" })
+        }
     }
 }

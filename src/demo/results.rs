@@ -32,8 +32,10 @@ pub struct Results {
 pub struct StageResults {
     /// Which.
     pub stage: Stage,
-    /// What its limit lets through, in requests a second, if it has one.
+    /// What its limit lets through, in requests a second, if it has one that stays the same.
     pub limit: Option<f64>,
+    /// What the inventory could do in the overload on average, in requests a second.
+    pub capacity: f64,
     /// Calls that were due in the overload.
     pub during: Summary,
     /// Calls that were due after it.
@@ -75,6 +77,8 @@ pub struct Counts {
     pub overloaded: u64,
     /// The proxy had no host that it would use.
     pub ejected: u64,
+    /// The proxy had no place for it.
+    pub shed: u64,
     /// Somebody waited too long.
     pub timed_out: u64,
     /// Everything else.
@@ -103,26 +107,41 @@ pub struct Point {
     pub queued: Option<u64>,
     /// What the limit let through, in requests a second.
     pub limit: Option<f64>,
+    /// What the inventory could do, in requests a second.
+    pub capacity: f64,
 }
 
 // === impl StageResults ===
 
 impl StageResults {
-    /// A stage as its timeline tells it.
+    /// A stage as its timeline tells it; `limit` and `capacity` are those of slices that say nothing of them.
     #[must_use]
-    pub fn new(stage: Stage, limit: Option<f64>, profile: &Profile, timeline: &Timeline) -> StageResults {
+    pub fn new(
+        stage: Stage,
+        limit: Option<f64>,
+        capacity: f64,
+        profile: &Profile,
+        timeline: &Timeline,
+    ) -> StageResults {
         let overload = profile.overload_time();
         let slice = timeline.slice_length();
-        let points = timeline.slices().iter().zip(0_u32..).map(|(one, number)| Point::new(one, slice, number, limit));
+        // What isn't known of a slice is as it was in the one before.
+        let mut lately = (limit, capacity);
+        let points = timeline.slices().iter().zip(0_u32..).map(|(one, number)| {
+            lately = (one.limit.or(lately.0), one.capacity.unwrap_or(lately.1));
+            Point::new(one, slice, number, lately)
+        });
+        let points = points.collect();
         StageResults {
             stage,
             limit,
+            capacity: timeline.capacity().unwrap_or(capacity),
             during: Summary::new(&timeline.during, profile.overload.length),
             after: Summary::new(&timeline.after, profile.after.length),
             overload_from_s: overload.start.as_secs_f64(),
             overload_to_s: overload.end.as_secs_f64(),
             length_s: profile.length().as_secs_f64(),
-            points: points.collect(),
+            points,
         }
     }
 }
@@ -163,6 +182,7 @@ impl Counts {
             refused: of(Outcome::Refused),
             overloaded: of(Outcome::Overloaded),
             ejected: of(Outcome::Ejected),
+            shed: of(Outcome::Shed),
             timed_out: of(Outcome::TimedOut),
             failed: of(Outcome::Failed),
             unsent: of(Outcome::Unsent),
@@ -177,6 +197,7 @@ impl Counts {
             Outcome::Refused => self.refused,
             Outcome::Overloaded => self.overloaded,
             Outcome::Ejected => self.ejected,
+            Outcome::Shed => self.shed,
             Outcome::TimedOut => self.timed_out,
             Outcome::Failed => self.failed,
             Outcome::Unsent => self.unsent,
@@ -186,14 +207,14 @@ impl Counts {
     /// What failed though no limit refused it.
     #[must_use]
     pub fn errors(&self) -> u64 {
-        self.overloaded + self.ejected + self.timed_out + self.failed + self.unsent
+        self.overloaded + self.ejected + self.shed + self.timed_out + self.failed + self.unsent
     }
 }
 
 // === impl Point ===
 
 impl Point {
-    fn new(slice: &Slice, length: Duration, number: u32, limit: Option<f64>) -> Point {
+    fn new(slice: &Slice, length: Duration, number: u32, (limit, capacity): (Option<f64>, f64)) -> Point {
         Point {
             at_s: (length * number).as_secs_f64(),
             seconds: length.as_secs_f64(),
@@ -203,6 +224,7 @@ impl Point {
             p99_ms: quantile_ms(&slice.latency_us, 0.99),
             queued: slice.queued,
             limit,
+            capacity,
         }
     }
 }

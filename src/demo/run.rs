@@ -9,8 +9,9 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, interval};
 
+use super::adaptive::{self, Adaptive};
 use super::configuration::{parse, token_rate, with_addresses};
-use super::load::driver::Load;
+use super::load::driver::{Load, Shared};
 use super::load::profile::Profile;
 use super::programs::{Programs, Services};
 use super::progress::Progress;
@@ -39,6 +40,12 @@ pub struct Plan {
 /// The rules that Tidegate decides by.
 const RULES: &str = "rules/app_edge.yaml";
 
+/// The rules of the adaptive stage.
+const ADAPTIVE_RULES: &str = "rules/adaptive.yaml";
+
+/// The service in them.
+const SERVICE: &str = "inventory";
+
 /// The domain of the global limit.
 const DOMAIN: &str = "app_edge";
 
@@ -58,7 +65,12 @@ impl Plan {
     /// ended then.
     pub fn run(&self, interrupt: &Interrupt) -> anyhow::Result<Results> {
         // Everything that can be wrong with the files is found before anything is started.
-        let files = self.stages.iter().map(|stage| Ok((*stage, self.file(*stage)?)));
+        let mut stages = self.stages.clone();
+        if super::prometheus::installed().is_none() && stages.contains(&Stage::Adaptive) {
+            stages.retain(|stage| *stage != Stage::Adaptive);
+            eprintln!("the stage adaptive is left out: it asks a Prometheus, and there is none in PATH");
+        }
+        let files = stages.iter().map(|stage| Ok((*stage, self.file(*stage)?)));
         let files = files.collect::<anyhow::Result<Vec<(Stage, Value)>>>()?;
         let rules = self.config.join(RULES);
         let global_limit = global_limit(&rules)?;
@@ -67,9 +79,10 @@ impl Plan {
         // On this thread, which lasts: the processes are tethered to the one that starts them.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let _entered = runtime.enter();
-        let mut progress = Progress::new(self.stages.len());
+        let mut progress = Progress::new(stages.len());
         let services = programs.start_services(&rules, interrupt)?;
         let plant = services.plant()?;
+        let workers = plant["settings"]["workers"].as_u64().context("the inventory says its workers")?;
         let mut results = Results {
             capacity: plant["capacity"].as_f64().context("the inventory says its capacity")?,
             queue_max: plant["settings"]["queue_max"].as_f64().unwrap_or_default(),
@@ -84,19 +97,35 @@ impl Plan {
                 Stage::PassThrough | Stage::OutlierDetection => None,
                 Stage::LocalLimit => token_rate(&file),
                 Stage::GlobalLimit => Some(global_limit),
+                Stage::Adaptive => None,
             };
             progress.begin(stage);
-            let bootstrap = with_addresses(stage.file(), file, &services.addresses)?;
+            let mut addresses = services.addresses.clone();
+            let adaptive = match stage {
+                Stage::Adaptive => {
+                    Some(Adaptive::start(&programs, &self.config.join(ADAPTIVE_RULES), &services, interrupt)?)
+                }
+                _ => None,
+            };
+            if let Some(adaptive) = &adaptive {
+                addresses.clusters.insert("tidegate", adaptive.tidegates.clone());
+            }
+            let bootstrap = with_addresses(stage.file(), file, &addresses)?;
             let proxy = programs.start_proxy(&bootstrap, &services.addresses, interrupt)?;
+            let length = self.length * stage.lengths();
             let load = Load {
                 target: format!("http://{}", services.addresses.listeners[0]),
                 control: Some(services.control),
-                profile: Profile::new(results.capacity, self.overload, self.length),
+                profile: Profile::with_shares(results.capacity, self.overload, length, stage.shares()),
                 seed: self.seed,
                 // Rounded up: rounded down there would be a bit of another slice at the end.
-                slice: self.length / SLICES + Duration::from_nanos(1),
+                slice: length / SLICES + Duration::from_nanos(1),
             };
-            results.stages.push(offer(&runtime, &load, stage, limit, &mut progress, interrupt)?);
+            let mut events = Events::new(&services, stage, &load.profile, workers, adaptive.is_some());
+            let timeline = offer(&runtime, &load, &mut events, &mut progress, interrupt)?;
+            let timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
+            results.stages.push(StageResults::new(stage, limit, results.capacity, &load.profile, &timeline));
+            services.set_workers(workers)?;
             drop(proxy);
             services.wait_until_idle(interrupt)?;
         }
@@ -116,6 +145,7 @@ impl Plan {
             let addresses = addresses.clusters.get(name).into_iter().flatten();
             addresses.map(ToString::to_string).collect::<Vec<_>>().join(", ")
         };
+        let lengths: u32 = self.stages.iter().map(|stage| stage.lengths()).sum();
         let lines = [
             (
                 "proxy",
@@ -134,7 +164,7 @@ impl Plan {
                     results.capacity / 2.0
                 ),
             ),
-            ("time", format!("about {:.0} s", self.length.as_secs_f64() * self.stages.len() as f64 + 5.0)),
+            ("time", format!("about {:.0} s", self.length.as_secs_f64() * lengths as f64 + 5.0)),
         ];
         lines.map(|(name, text)| format!("  {name:<10}{text}")).join("\n")
     }
@@ -144,11 +174,10 @@ impl Plan {
 fn offer(
     runtime: &Runtime,
     load: &Load,
-    stage: Stage,
-    limit: Option<f64>,
+    events: &mut Events<'_>,
     progress: &mut Progress,
     interrupt: &Interrupt,
-) -> anyhow::Result<StageResults> {
+) -> anyhow::Result<Shared> {
     let timeline = load.timeline();
     let started = Instant::now();
     let watching = async {
@@ -156,20 +185,55 @@ fn offer(
         loop {
             ticks.tick().await;
             if let Err(interrupted) = interrupt.check() {
-                return interrupted;
+                return anyhow::Error::new(interrupted);
             }
+            let limit = match events.follow(started.elapsed()) {
+                Ok(limit) => limit,
+                Err(error) => return error,
+            };
             let mut timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(limit) = limit {
+                timeline.limit(started.elapsed(), limit);
+            }
             progress.show(&mut timeline, started.elapsed(), load.profile.length());
         }
     };
     runtime.block_on(async {
         tokio::select! {
             () = load.run(&timeline) => Ok(()),
-            interrupted = watching => Err(interrupted),
+            failed = watching => Err(failed),
         }
     })?;
-    let timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(StageResults::new(stage, limit, &load.profile, &timeline))
+    Ok(timeline)
+}
+
+/// What happens to the inventory in a stage, and the limit that answers it.
+struct Events<'s> {
+    services: &'s Services,
+    /// When the inventory gets how many workers, the next one last.
+    workers: Vec<(Duration, u64)>,
+    is_adaptive: bool,
+}
+
+impl<'s> Events<'s> {
+    fn new(services: &'s Services, stage: Stage, profile: &Profile, workers: u64, is_adaptive: bool) -> Events<'s> {
+        let changes = stage.workers().iter().rev();
+        let change = |(at, share): &(f64, f64)| {
+            (profile.length().mul_f64(*at), (workers as f64 * share).round().max(1.0) as u64)
+        };
+        Events { services, workers: changes.map(change).collect(), is_adaptive }
+    }
+
+    /// Does what is due, and reads the limit where there is an adaptive one.
+    fn follow(&mut self, now: Duration) -> anyhow::Result<Option<f64>> {
+        while let Some((_, workers)) = self.workers.pop_if(|(at, _)| *at <= now) {
+            self.services.set_workers(workers)?;
+        }
+        match &self.services.redis {
+            Some(redis) if self.is_adaptive => adaptive::limit(redis, SERVICE),
+            _ => Ok(None),
+        }
+    }
 }
 
 /// What the rules let through, in requests a second.

@@ -3,6 +3,8 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::load::profile::SHARES;
+
 /// What stands between the load and the fragile service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -16,13 +18,16 @@ pub enum Stage {
     LocalLimit,
     /// All proxies together let so many through, by Tidegate's decision
     GlobalLimit,
+    /// The same, and the number follows what the service can bear
+    Adaptive,
 }
 
 // === impl Stage ===
 
 impl Stage {
     /// All of them, in the order in which they are told.
-    pub const ALL: [Stage; 4] = [Stage::PassThrough, Stage::OutlierDetection, Stage::LocalLimit, Stage::GlobalLimit];
+    pub const ALL: [Stage; 5] =
+        [Stage::PassThrough, Stage::OutlierDetection, Stage::LocalLimit, Stage::GlobalLimit, Stage::Adaptive];
 
     /// Its name.
     #[must_use]
@@ -32,6 +37,7 @@ impl Stage {
             Stage::OutlierDetection => "outlier detection",
             Stage::LocalLimit => "local limit",
             Stage::GlobalLimit => "global limit",
+            Stage::Adaptive => "adaptive",
         }
     }
 
@@ -43,6 +49,7 @@ impl Stage {
             Stage::OutlierDetection => "outlier_detection.yaml",
             Stage::LocalLimit => "local_limit.yaml",
             Stage::GlobalLimit => "global_limit.yaml",
+            Stage::Adaptive => "adaptive.yaml",
         }
     }
 
@@ -62,6 +69,37 @@ impl Stage {
             Stage::GlobalLimit => {
                 "Tidegate counts for all proxies in one Redis: the same limit however many there are."
             }
+            Stage::Adaptive => {
+                "Tidegate asks Prometheus how the inventory is and moves its limit. Meanwhile the inventory loses half of \
+                 its workers, and gets them back."
+            }
+        }
+    }
+
+    /// How many times the length of a stage it takes. A limit that learns needs more time than one that is known.
+    #[must_use]
+    pub const fn lengths(self) -> u32 {
+        match self {
+            Stage::Adaptive => 3,
+            _ => 1,
+        }
+    }
+
+    /// The shares of its time for the calm before, the overload, and the calm after it.
+    #[must_use]
+    pub const fn shares(self) -> [f64; 3] {
+        match self {
+            Stage::Adaptive => [0.1, 0.8, 0.1],
+            _ => SHARES,
+        }
+    }
+
+    /// When the inventory's workers change, in shares of its time, and which share of them it has from then on.
+    #[must_use]
+    pub const fn workers(self) -> &'static [(f64, f64)] {
+        match self {
+            Stage::Adaptive => &[(0.35, 0.5), (0.62, 1.0)],
+            _ => &[],
         }
     }
 }

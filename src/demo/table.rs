@@ -12,12 +12,12 @@ pub const COLUMNS: [Column; 12] = [
     ("", "stage", |_, stage| stage.stage.name().to_owned()),
     ("offered", "/s", |_, stage| rate(stage, stage.during.offered)),
     ("goodput", "/s", |_, stage| rate(stage, stage.during.counts.good)),
-    ("of the", "capacity", |all, stage| {
-        format!("{:.0} %", stage.during.rate(stage.during.counts.good) / all.capacity * 100.0)
+    ("of the", "capacity", |_, stage| {
+        format!("{:.0} %", stage.during.rate(stage.during.counts.good) / stage.capacity * 100.0)
     }),
     ("refused", "/s", |_, stage| rate(stage, stage.during.counts.refused)),
     ("over-", "loaded /s", |_, stage| rate(stage, stage.during.counts.overloaded)),
-    ("no healthy", "host /s", |_, stage| rate(stage, stage.during.counts.ejected)),
+    ("proxy's", "503 /s", |_, stage| rate(stage, stage.during.counts.ejected + stage.during.counts.shed)),
     ("timed", "out /s", |_, stage| rate(stage, stage.during.counts.timed_out)),
     ("other", "/s", |_, stage| rate(stage, stage.during.counts.failed + stage.during.counts.unsent)),
     ("p50", "ms", |_, stage| millis(stage.during.p50_ms)),
@@ -90,7 +90,7 @@ mod tests {
         }
         timeline.end(ms(15_000), ms(15_010), Outcome::Good);
         timeline.end(ms(16_000), ms(16_010), Outcome::Failed);
-        let stage = StageResults::new(Stage::GlobalLimit, Some(95.0), &profile, &timeline);
+        let stage = StageResults::new(Stage::GlobalLimit, Some(95.0), 100.0, &profile, &timeline);
         let results = Results {
             capacity: 100.0,
             queue_max: 60.0,

@@ -169,7 +169,7 @@ fn the_configurations_that_are_shipped_are_accepted_by_both() {
     let mut files: Vec<_> =
         std::fs::read_dir(root.join("config/envoy")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    assert_eq!(files.len(), 4, "one for each stage of the story");
+    assert_eq!(files.len(), 5, "one for each stage of the story");
     files.push(root.join("docker/envoy.yaml"));
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();

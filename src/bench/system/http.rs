@@ -46,8 +46,20 @@ impl Http {
     /// # Errors
     /// When the connection breaks.
     pub fn post(&mut self, path: &str, body: &str) -> Result<(u16, String), SystemError> {
+        self.send("POST", path, body)
+    }
+
+    /// The status and body of the answer to a PUT of JSON.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn put(&mut self, path: &str, body: &str) -> Result<(u16, String), SystemError> {
+        self.send("PUT", path, body)
+    }
+
+    fn send(&mut self, method: &str, path: &str, body: &str) -> Result<(u16, String), SystemError> {
         let (host, length) = (self.address, body.len());
-        let head = format!("POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n");
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n");
         self.exchange(format!("{head}content-length: {length}\r\n\r\n{body}").as_bytes())
     }
 

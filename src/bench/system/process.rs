@@ -63,6 +63,12 @@ impl Process {
         self.child.id()
     }
 
+    /// What it has written to standard error so far.
+    #[must_use]
+    pub fn logged(&self) -> String {
+        self.stderr.so_far()
+    }
+
     /// Waits until `find` finds something in what it has written to standard output, whole lines only.
     ///
     /// # Errors

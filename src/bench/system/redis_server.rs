@@ -71,6 +71,14 @@ impl RedisServer {
         Ok(::redis::Client::open(self.url())?.get_connection()?)
     }
 
+    /// The bytes at a key, if there are any.
+    ///
+    /// # Errors
+    /// When it can't be asked.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, SystemError> {
+        Ok(::redis::cmd("GET").arg(key).query(&mut self.connect()?)?)
+    }
+
     /// Script calls that it has served so far.
     ///
     /// # Errors

@@ -36,7 +36,17 @@ pub struct Load {
 /// A timeline that fills while somebody looks.
 pub type Shared = Arc<Mutex<Timeline>>;
 
-type HttpClient = Client<HttpConnector, Empty<Bytes>>;
+/// A client with as many connections as calls may be under way. Clones share them.
+pub type HttpClient = Client<HttpConnector, Empty<Bytes>>;
+
+/// Who wants to know what becomes of calls.
+pub trait Notes: Send + 'static {
+    /// A call is due.
+    fn offer(&mut self, due: Duration);
+
+    /// A call that was due then has ended.
+    fn end(&mut self, due: Duration, ended: Duration, outcome: Outcome);
+}
 
 /// Calls under way at once. A collapsed shop answers after four seconds at the latest, so this is enough for 1,000 a
 /// second.
@@ -68,7 +78,8 @@ impl Load {
     pub async fn run(&self, timeline: &Shared) {
         let client = client();
         let started = Instant::now();
-        let sending = self.send(&client, started, timeline);
+        let url = |id: u64| format!("{}/orders/create/{id}/{id}", self.target);
+        let sending = send(&client, url, self.profile.instants(self.seed), started, timeline);
         match self.control {
             None => sending.await,
             Some(control) => tokio::select! {
@@ -77,27 +88,44 @@ impl Load {
             },
         }
     }
+}
 
-    async fn send(&self, client: &HttpClient, started: Instant, timeline: &Shared) {
-        let mut calls = JoinSet::new();
-        for (number, due) in self.profile.instants(self.seed).enumerate() {
-            sleep_until(started + due).await;
-            while calls.try_join_next().is_some() {}
-            note(timeline, |timeline| timeline.offer(due));
-            if calls.len() >= UNDER_WAY_MAX {
-                note(timeline, |timeline| timeline.end(due, due, Outcome::Unsent));
-                continue;
-            }
-            let id = number as u64 % IDS;
-            let url = format!("{}/orders/create/{id}/{id}", self.target);
-            let (client, timeline) = (client.clone(), Arc::clone(timeline));
-            calls.spawn(async move {
-                let outcome = call(&client, &url).await;
-                note(&timeline, |timeline| timeline.end(due, started.elapsed(), outcome));
-            });
-        }
-        while calls.join_next().await.is_some() {}
+impl Notes for Timeline {
+    fn offer(&mut self, due: Duration) {
+        Timeline::offer(self, due);
     }
+
+    fn end(&mut self, due: Duration, ended: Duration, outcome: Outcome) {
+        Timeline::end(self, due, ended, outcome);
+    }
+}
+
+/// Asks for a URL at each of these instants after `started`, and returns when all calls have ended. What is asked for is
+/// numbered from 0, and begins anew after a thousand.
+pub async fn send<N: Notes>(
+    client: &HttpClient,
+    url: impl Fn(u64) -> String,
+    instants: impl Iterator<Item = Duration>,
+    started: Instant,
+    notes: &Arc<Mutex<N>>,
+) {
+    let mut calls = JoinSet::new();
+    for (number, due) in instants.enumerate() {
+        sleep_until(started + due).await;
+        while calls.try_join_next().is_some() {}
+        note(notes, |notes| notes.offer(due));
+        if calls.len() >= UNDER_WAY_MAX {
+            note(notes, |notes| notes.end(due, due, Outcome::Unsent));
+            continue;
+        }
+        let url = url(number as u64 % IDS);
+        let (client, notes) = (client.clone(), Arc::clone(notes));
+        calls.spawn(async move {
+            let outcome = call(&client, &url).await;
+            note(&notes, |notes| notes.end(due, started.elapsed(), outcome));
+        });
+    }
+    while calls.join_next().await.is_some() {}
 }
 
 async fn call(client: &HttpClient, url: &str) -> Outcome {
@@ -117,8 +145,8 @@ async fn watch(client: &HttpClient, control: SocketAddr, started: Instant, timel
         ticks.tick().await;
         let Ok(Some((_, body))) = timeout(PATIENCE, get(client, &url)).await else { continue };
         let plant: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if let Some(queued) = plant["queued"].as_u64() {
-            note(timeline, |timeline| timeline.queue(started.elapsed(), queued));
+        if let (Some(queued), Some(capacity)) = (plant["queued"].as_u64(), plant["capacity"].as_f64()) {
+            note(timeline, |timeline| timeline.plant(started.elapsed(), queued, capacity));
         }
     }
 }
@@ -131,13 +159,15 @@ async fn get(client: &HttpClient, url: &str) -> Option<(StatusCode, Bytes)> {
     Some((head.status, body.to_bytes()))
 }
 
-fn client() -> HttpClient {
+/// A client that has no connection yet.
+#[must_use]
+pub fn client() -> HttpClient {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     Client::builder(TokioExecutor::new()).pool_max_idle_per_host(UNDER_WAY_MAX).build(connector)
 }
 
 /// Counting can't panic half-way.
-fn note<T>(timeline: &Shared, change: impl FnOnce(&mut Timeline) -> T) -> T {
-    change(&mut timeline.lock().unwrap_or_else(PoisonError::into_inner))
+fn note<N, T>(notes: &Mutex<N>, change: impl FnOnce(&mut N) -> T) -> T {
+    change(&mut notes.lock().unwrap_or_else(PoisonError::into_inner))
 }

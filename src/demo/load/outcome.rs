@@ -19,6 +19,8 @@ pub enum Outcome {
     Overloaded,
     /// The proxy had no host that it would use (`no healthy upstream`).
     Ejected,
+    /// The proxy had no place for it: its circuit breakers are open, or its own concurrency limit is reached.
+    Shed,
     /// Somebody waited too long.
     TimedOut,
     /// Everything else: connections that broke, other answers.
@@ -31,11 +33,12 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Outcome; 7] = [
+    pub const ALL: [Outcome; 8] = [
         Outcome::Good,
         Outcome::Refused,
         Outcome::Overloaded,
         Outcome::Ejected,
+        Outcome::Shed,
         Outcome::TimedOut,
         Outcome::Failed,
         Outcome::Unsent,
@@ -49,6 +52,7 @@ impl Outcome {
             Outcome::Refused => "refused by a limit",
             Outcome::Overloaded => "inventory overloaded",
             Outcome::Ejected => "no healthy upstream",
+            Outcome::Shed => "shed by the proxy",
             Outcome::TimedOut => "timed out",
             Outcome::Failed => "other failures",
             Outcome::Unsent => "not sent",
@@ -75,6 +79,7 @@ fn of_failure(status: Option<u16>, reason: &str) -> Outcome {
         Some(429) => Outcome::Refused,
         Some(503) if reason.contains("no healthy upstream") => Outcome::Ejected,
         Some(503) if reason.contains("overloaded") => Outcome::Overloaded,
+        Some(503) if reason.contains("overflow") || reason.contains("concurrency limit") => Outcome::Shed,
         Some(504) => Outcome::TimedOut,
         None if reason.contains("no answer within") => Outcome::TimedOut,
         Some(_) | None => Outcome::Failed,
@@ -97,6 +102,7 @@ mod tests {
         assert_eq!(order(json!(503), r#"{"error":"overloaded"}"#), Outcome::Overloaded);
         assert_eq!(order(json!(503), "no healthy upstream"), Outcome::Ejected);
         assert_eq!(order(json!(503), "upstream connect error or disconnect/reset before headers"), Outcome::Failed);
+        assert_eq!(order(json!(503), "disconnect/reset before headers. reset reason: overflow"), Outcome::Shed);
         assert_eq!(order(json!(504), "upstream request timeout"), Outcome::TimedOut);
         assert_eq!(order(json!(null), "no answer within 2 s"), Outcome::TimedOut);
         assert_eq!(order(json!(null), "connection refused"), Outcome::Failed);
@@ -109,6 +115,7 @@ mod tests {
         assert_eq!(of(200, "{}"), Outcome::Good);
         assert_eq!(of(429, ""), Outcome::Refused);
         assert_eq!(of(503, "no healthy upstream"), Outcome::Ejected);
+        assert_eq!(of(503, "reached concurrency limit"), Outcome::Shed);
         assert_eq!(of(504, "upstream request timeout"), Outcome::TimedOut);
         assert_eq!(of(404, ""), Outcome::Failed);
     }

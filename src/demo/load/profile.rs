@@ -13,7 +13,7 @@ use crate::bench::arrivals::{Arrivals, Spacing};
 pub struct Phase {
     /// How long it takes.
     pub length: Duration,
-    /// Calls that are due in a second, on average; above zero.
+    /// Calls that are due in a second, on average; zero or above.
     pub rate: f64,
 }
 
@@ -32,7 +32,7 @@ pub struct Profile {
 const CALM: f64 = 0.5;
 
 /// Shares of a stage's time.
-const SHARES: [f64; 3] = [0.15, 0.55, 0.3];
+pub const SHARES: [f64; 3] = [0.15, 0.55, 0.3];
 
 // === impl Profile ===
 
@@ -41,11 +41,17 @@ impl Profile {
     /// the overload.
     #[must_use]
     pub fn new(capacity: f64, factor: f64, length: Duration) -> Profile {
+        Profile::with_shares(capacity, factor, length, SHARES)
+    }
+
+    /// The same with other shares of the time for the calm before, the overload, and the calm after it.
+    #[must_use]
+    pub fn with_shares(capacity: f64, factor: f64, length: Duration, shares: [f64; 3]) -> Profile {
         let phase = |share: f64, rate: f64| Phase { length: length.mul_f64(share), rate };
         Profile {
-            before: phase(SHARES[0], capacity * CALM),
-            overload: phase(SHARES[1], capacity * factor),
-            after: phase(SHARES[2], capacity * CALM),
+            before: phase(shares[0], capacity * CALM),
+            overload: phase(shares[1], capacity * factor),
+            after: phase(shares[2], capacity * CALM),
         }
     }
 
@@ -76,19 +82,27 @@ impl Profile {
 
     /// When calls are due, ascending: as independent callers send them. The seed decides.
     pub fn instants(&self, seed: u64) -> impl Iterator<Item = Duration> + use<> {
-        let mut random = SmallRng::seed_from_u64(seed);
-        let mut start = Duration::ZERO;
-        self.phases().into_iter().flat_map(move |Phase { length, rate }| {
+        instants(self.phases(), seed)
+    }
+}
+
+/// When the calls of phases, one after the other, are due, ascending: as independent callers send them. The seed
+/// decides. A phase without a rate has none.
+pub fn instants(phases: impl IntoIterator<Item = Phase>, seed: u64) -> impl Iterator<Item = Duration> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut start = Duration::ZERO;
+    phases.into_iter().flat_map(move |Phase { length, rate }| {
+        let mut due = Vec::new();
+        if rate > 0.0 {
             let mut arrivals = Arrivals::new(rate, Spacing::Poisson);
-            let mut due = Vec::new();
             while Duration::from_nanos(arrivals.next_ns()) < length {
                 due.push(start + Duration::from_nanos(arrivals.next_ns()));
                 arrivals.advance(&mut random);
             }
-            start += length;
-            due
-        })
-    }
+        }
+        start += length;
+        due
+    })
 }
 
 #[cfg(test)]
@@ -107,5 +121,13 @@ mod tests {
         let calm = instants.len() - within;
         assert!(calm.abs_diff(22_500) < 600, "{calm} in 45 s at 500 a second");
         assert!(instants.last().is_some_and(|last| *last < profile.length()));
+    }
+
+    #[test]
+    fn a_phase_without_load_has_no_calls() {
+        let phase = |rate| Phase { length: Duration::from_secs(10), rate };
+        let due: Vec<Duration> = super::instants([phase(0.0), phase(100.0), phase(0.0)], 1).collect();
+        assert!(due.len() > 800, "{}", due.len());
+        assert!(due.iter().all(|due| (10..20).contains(&due.as_secs())));
     }
 }

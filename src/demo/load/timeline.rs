@@ -34,6 +34,10 @@ pub struct Slice {
     pub latency_us: Histogram<u64>,
     /// Requests that waited in the inventory when it was last asked.
     pub queued: Option<u64>,
+    /// What it could do when it was last asked, in requests a second.
+    pub capacity: Option<f64>,
+    /// What an adaptive limit let through when it was last read, in requests a second.
+    pub limit: Option<f64>,
 }
 
 /// Calls and what became of them.
@@ -88,11 +92,27 @@ impl Timeline {
         }
     }
 
-    /// Notes how many requests wait in the inventory.
-    pub fn queue(&mut self, at: Duration, queued: u64) {
+    /// Notes how many requests wait in the inventory, and what it can do.
+    pub fn plant(&mut self, at: Duration, queued: u64, capacity: f64) {
         if let Some(slice) = self.at(at) {
-            slice.queued = Some(queued);
+            (slice.queued, slice.capacity) = (Some(queued), Some(capacity));
         }
+    }
+
+    /// Notes an adaptive limit.
+    pub fn limit(&mut self, at: Duration, limit: f64) {
+        if let Some(slice) = self.at(at) {
+            slice.limit = Some(limit);
+        }
+    }
+
+    /// What the inventory could do in the overload on average; `None` if it was never asked.
+    #[must_use]
+    pub fn capacity(&self) -> Option<f64> {
+        let from = self.overload.start.as_nanos().div_ceil(self.slice.as_nanos().max(1)) as usize;
+        let to = (self.overload.end.as_nanos() / self.slice.as_nanos().max(1)) as usize;
+        let known: Vec<f64> = self.slices.get(from..to)?.iter().filter_map(|slice| slice.capacity).collect();
+        (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
     }
 
     /// The slices, in order.
@@ -138,7 +158,14 @@ impl Default for Totals {
 
 impl Default for Slice {
     fn default() -> Slice {
-        Slice { offered: 0, ended: Default::default(), latency_us: histogram(), queued: None }
+        Slice {
+            offered: 0,
+            ended: Default::default(),
+            latency_us: histogram(),
+            queued: None,
+            capacity: None,
+            limit: None,
+        }
     }
 }
 
@@ -170,14 +197,17 @@ mod tests {
             timeline.offer(ms(due));
             timeline.end(ms(due), ms(ended), outcome);
         }
-        timeline.queue(ms(200), 7);
-        timeline.queue(ms(5_000), 8);
+        timeline.plant(ms(200), 7, 100.0);
+        timeline.plant(ms(500), 7, 50.0);
+        timeline.plant(ms(5_000), 8, 10.0);
+        timeline.limit(ms(310), 90.0);
         assert_eq!(
             timeline.slices().iter().map(|slice| slice.offered).collect::<Vec<_>>(),
             [1, 1, 1, 0, 0, 1, 0, 1, 0, 0]
         );
         assert_eq!(timeline.slices()[2].ended[..2], [1, 1]);
-        assert_eq!(timeline.slices()[2].queued, Some(7));
+        assert_eq!((timeline.slices()[2].queued, timeline.slices()[3].limit), (Some(7), Some(90.0)));
+        assert_eq!(timeline.capacity(), Some(75.0), "over the slices of the overload");
         assert_eq!((timeline.during.offered(), timeline.during.count(Outcome::Good)), (2, 2));
         assert_eq!((timeline.after.offered(), timeline.after.count(Outcome::TimedOut)), (1, 1));
         assert_eq!(timeline.during.latency_us.max() / 1_000, 301);

@@ -9,10 +9,11 @@ use super::table::COLUMNS;
 use crate::plot::{self, Panel, Plot, Scale, Series, Style, escape};
 
 /// The outcomes that the errors' plot stacks, from the bottom, with their classes.
-const FAILURES: [(Outcome, &str); 6] = [
+const FAILURES: [(Outcome, &str); 7] = [
     (Outcome::Refused, "refused"),
     (Outcome::Overloaded, "overloaded"),
     (Outcome::Ejected, "ejected"),
+    (Outcome::Shed, "shed"),
     (Outcome::TimedOut, "timed-out"),
     (Outcome::Failed, "failed"),
     (Outcome::Unsent, "unsent"),
@@ -69,7 +70,7 @@ impl Panel for StageResults {
 
 fn summary(results: &Results) -> String {
     let Results { capacity, overload, stages, .. } = results;
-    let share = |stage: &StageResults| stage.during.rate(stage.during.counts.good) / capacity * 100.0;
+    let share = |stage: &StageResults| stage.during.rate(stage.during.counts.good) / stage.capacity * 100.0;
     let told: Vec<String> = stages
         .iter()
         .map(|stage| format!("<b>{:.0} %</b> with {}", share(stage), escape(stage.stage.name())))
@@ -125,7 +126,6 @@ fn rate(point: &Point, count: u64) -> f64 {
 
 fn load(results: &Results) -> Plot {
     let stages = &results.stages;
-    let capacity = results.capacity;
     Plot {
         title: "Orders a second",
         scale: Scale::linear(stages, |point| rate(point, point.offered).max(rate(point, point.counts.good))),
@@ -133,7 +133,7 @@ fn load(results: &Results) -> Plot {
             Series::line("offered", "offered", Style::Line, stages, |point| Some(rate(point, point.offered))),
             Series::line("goodput", "good", Style::Line, stages, |point| Some(rate(point, point.counts.good))),
             Series::line("limit", "limit", Style::Dashed, stages, |point| point.limit),
-            Series::line("capacity of the inventory", "capacity", Style::Dotted, stages, |_| Some(capacity)),
+            Series::line("capacity of the inventory", "capacity", Style::Dotted, stages, |point| Some(point.capacity)),
         ],
     }
 }
@@ -207,8 +207,8 @@ mod tests {
                 let outcome = Outcome::ALL[number % Outcome::ALL.len()];
                 timeline.end(due, due + Duration::from_millis(number as u64 % 1_500), outcome);
             }
-            timeline.queue(Duration::from_secs(5), 60);
-            StageResults::new(stage, (stage == Stage::GlobalLimit).then_some(190.0), &profile, &timeline)
+            timeline.plant(Duration::from_secs(5), 60, 100.0);
+            StageResults::new(stage, (stage == Stage::GlobalLimit).then_some(190.0), 200.0, &profile, &timeline)
         });
         Results {
             capacity: 200.0,
@@ -264,7 +264,7 @@ mod tests {
     fn a_stage_in_which_nothing_happened_is_a_page_as_well() {
         let profile = Profile::new(200.0, 2.0, Duration::from_secs(10));
         let timeline = Timeline::new(profile.length(), Duration::from_secs(1), profile.overload_time());
-        let stage = StageResults::new(Stage::PassThrough, None, &profile, &timeline);
+        let stage = StageResults::new(Stage::PassThrough, None, 200.0, &profile, &timeline);
         let page = page(&Results { stages: vec![stage], ..results() });
         assert!(!page.contains("NaN") && !page.contains("inf"));
     }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
+use super::compare::cli::CompareArguments;
 use super::report;
 use super::run::Plan;
 use super::stage::Stage;
@@ -18,8 +19,10 @@ use crate::settings::text;
 
 /// Watch a shop collapse, and then survive: starts Redis, Tidegate, a proxy and the shop, and loads them.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "tidegate-demo", version, about)]
+#[command(name = "tidegate-demo", version, about, args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Use a real Envoy (.tools/envoy/envoy, or the one in PATH) instead of tidegate-proxy
     #[arg(long)]
     envoy: bool,
@@ -46,6 +49,13 @@ pub struct Arguments {
     seed: u64,
 }
 
+/// What else it can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Compare adaptive limits with other protections under the same overloads, side by side
+    Compare(CompareArguments),
+}
+
 /// Reads the command line; the first argument is the program's own name.
 ///
 /// # Errors
@@ -68,6 +78,9 @@ impl Arguments {
         let interrupt = Interrupt::on_signals();
         // Whatever broke because of the signal is not the reason.
         let told = |error: anyhow::Error| interrupt.check().err().map_or(error, Into::into);
+        if let Some(Command::Compare(arguments)) = &self.command {
+            return arguments.run(&interrupt).map_err(told);
+        }
         let stages = if self.stages.is_empty() { Stage::ALL.to_vec() } else { self.stages };
         let Arguments { envoy, length, overload, config, output, json, seed, .. } = self;
         // A run of minutes must not end with a page that has no place.

@@ -14,6 +14,7 @@
 
 pub mod adaptive;
 pub mod cli;
+pub mod compare;
 pub mod configuration;
 pub mod load;
 pub mod ports;

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod adaptive;
 mod bad_input;
 mod batching;
 mod bench;

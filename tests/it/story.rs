@@ -5,28 +5,21 @@
 //! plant keeps a time of its own, so its capacity doesn't depend on how busy the machine is. What is claimed is counts;
 //! how long anything took is not.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use tempfile::TempDir;
-use tidegate::demo::configuration::{self, Addresses};
+use serde_json::json;
 use tidegate::demo::load::driver::Load;
 use tidegate::demo::load::outcome::Outcome;
 use tidegate::demo::load::profile::Profile;
-use tidegate::demo::ports::HeldPort;
 use tidegate::shop::inventory::{self, Inventory, LivePlant};
 use tidegate::shop::order;
 use tidegate::shop::plant::PlantSettings;
 
-use crate::support::client::Http;
-use crate::support::process::Process;
+use crate::support::proxy::{Kind, Ports, Proxy, shipped};
 use crate::support::redis::Redis;
 use crate::support::shop::{Door, Service};
 use crate::support::tidegate::Tidegate;
-use crate::support::{PATIENCE, envoy, eventually};
+use crate::support::{PATIENCE, eventually};
 
 /// What the plant can do a second: 4 workers of 40 ms. Half of the demo's, so that a pause of a busy machine, after
 /// which everybody comes at once, fits its queue.
@@ -45,73 +38,18 @@ struct Story {
     inventory_503: u64,
 }
 
-fn config(file: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(file)).unwrap()
-}
-
 /// The file's rules for half of the capacity that it is written for.
 fn rules() -> String {
-    let (text, whole) = (config("rules/app_edge.yaml"), "window: 100ms");
+    let (text, whole) = (shipped("rules/app_edge.yaml"), "window: 100ms");
     assert!(text.contains(whole), "{text}");
     text.replace(whole, "window: 200ms")
-}
-
-/// The proxies that read the same files.
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Envoy,
-    Bundled,
-}
-
-/// A running proxy; killed when dropped.
-struct Proxy {
-    process: Process,
-    http: Http,
-    _folder: TempDir,
-    _ports: [HeldPort; 2],
-}
-
-// === impl Proxy ===
-
-impl Proxy {
-    /// A proxy with that file, once it serves; `None` where there is none.
-    async fn start(kind: Kind, file: &str, services: [SocketAddr; 3], tidegates: &[&Tidegate]) -> Option<Proxy> {
-        let binary = match kind {
-            Kind::Envoy => envoy::binary()?,
-            Kind::Bundled => env!("CARGO_BIN_EXE_tidegate-proxy").into(),
-        };
-        let ports = [HeldPort::any().unwrap(), HeldPort::any().unwrap()];
-        let [listener, admin] = [&ports[0], &ports[1]].map(HeldPort::address);
-        let mut bootstrap = bootstrap(file, listener, admin, services, tidegates);
-        patient(&mut bootstrap);
-        let folder = TempDir::new().unwrap();
-        let path = folder.path().join("bootstrap.json");
-        std::fs::write(&path, bootstrap.to_string()).unwrap();
-        let mut command = Command::new(binary);
-        command.arg("--config-path").arg(path);
-        if matches!(kind, Kind::Envoy) {
-            command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]);
-        }
-        let mut proxy = Proxy {
-            process: Process::spawn("proxy", &mut command),
-            http: Http::new(listener),
-            _folder: folder,
-            _ports: ports,
-        };
-        let ready = || http::Request::get("/ready").body(bytes::Bytes::new()).expect("is well formed");
-        eventually("the proxy is ready", PATIENCE, async || {
-            assert!(proxy.process.exit_status().is_none(), "the proxy ended at start: {}", proxy.process.stderr());
-            (Http::new(admin).send(ready()).await.ok()?.status == 200).then_some(())
-        })
-        .await;
-        Some(proxy)
-    }
 }
 
 /// Sends twice the capacity through a proxy with that file.
 async fn story(kind: Kind, file: &str, tidegates: &[&Tidegate]) -> Option<Story> {
     let (user, inventory, order) = (Door::open().await, Door::open().await, Door::open().await);
-    let proxy = Proxy::start(kind, file, [&user, &inventory, &order].map(Door::address), tidegates).await?;
+    let services = [&user, &inventory, &order].map(Door::address);
+    let proxy = Proxy::start(kind, file, Ports::any(), services, tidegates).await?;
     let settings = PlantSettings::default().changed(&json!({ "service_time_ms": 40 })).unwrap();
     assert_eq!(settings.capacity(), CAPACITY);
     let services: [Service; 3] = [
@@ -146,42 +84,6 @@ async fn story(kind: Kind, file: &str, tidegates: &[&Tidegate]) -> Option<Story>
     };
     assert_eq!(told.good, order.traffic.answered(order::PATH, 200) - warm_up.0, "clients saw what was served");
     Some(told)
-}
-
-/// The file with the addresses of this test.
-fn bootstrap(
-    file: &str,
-    listener: SocketAddr,
-    admin: SocketAddr,
-    [user, inventory, order]: [SocketAddr; 3],
-    tidegates: &[&Tidegate],
-) -> Value {
-    let addresses = Addresses {
-        listeners: vec![listener],
-        admin,
-        clusters: [
-            ("user_service", vec![user]),
-            ("inventory_service", vec![inventory]),
-            ("order_service", vec![order]),
-            ("tidegate", tidegates.iter().map(|tidegate| tidegate.grpc_address()).collect()),
-        ]
-        .into(),
-    };
-    let text = config(&format!("envoy/{file}"));
-    configuration::with_addresses(file, configuration::parse(file, &text).unwrap(), &addresses).unwrap()
-}
-
-/// As in every test here: slow must not look like allowed.
-fn patient(value: &mut Value) {
-    if value["domain"] == "app_edge" {
-        value["timeout"] = json!("10s");
-        value["failure_mode_deny"] = json!(true);
-    }
-    match value {
-        Value::Object(fields) => fields.values_mut().for_each(patient),
-        Value::Array(elements) => elements.iter_mut().for_each(patient),
-        _ => {}
-    }
 }
 
 async fn collapses_without_a_limit(kind: Kind) {

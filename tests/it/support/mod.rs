@@ -10,6 +10,7 @@ pub(crate) mod envoy;
 pub(crate) mod frames;
 pub(crate) mod process;
 pub(crate) mod prometheus;
+pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod shop;

@@ -54,6 +54,20 @@ impl Prometheus {
         panic!("prometheus did not start in {ATTEMPTS} attempts");
     }
 
+    /// A Prometheus that scrapes a proxy's admin interface every second.
+    pub(crate) async fn of_proxy(admin: SocketAddr) -> Option<Prometheus> {
+        Prometheus::start(&format!(
+            "global: {{ scrape_interval: 1s, scrape_timeout: 900ms }}\nscrape_configs:\n  - job_name: proxy\n    \
+             metrics_path: /stats/prometheus\n    static_configs: [ {{ targets: [ \"{admin}\" ] }} ]\n"
+        ))
+        .await
+    }
+
+    /// Where it serves.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.http.address())
+    }
+
     /// The series that an instant query finds now; it must be one that Prometheus understands.
     pub(crate) async fn query(&self, query: &str) -> Vec<Value> {
         let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();

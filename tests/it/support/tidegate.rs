@@ -190,6 +190,11 @@ impl Tidegate {
         &self.rules
     }
 
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.stderr()
+    }
+
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
     }

@@ -31,7 +31,7 @@ bench-optimized: optimized ## compare that build too, and write docs/benchmarks-
 	cargo build --release --locked --bin tidegate --bin tidegate-bench
 	target/release/tidegate-bench compare --server target/optimized/tidegate --output docs/benchmarks-optimized.md $(BENCH_FLAGS)
 
-demo: ## watch a shop collapse and then survive (two minutes), and write target/demo.html
+demo: ## watch a shop collapse and then survive (three minutes), and write target/demo.html
 	cargo build --locked --bins
 	target/debug/tidegate-demo --output target/demo.html $(DEMO_FLAGS)
 

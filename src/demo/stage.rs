@@ -70,7 +70,7 @@ impl Stage {
                 "Tidegate counts for all proxies in one Redis: the same limit however many there are."
             }
             Stage::Adaptive => {
-                "Tidegate asks Prometheus how the inventory is and moves its limit. Half-way the inventory loses half of \
+                "Tidegate asks Prometheus how the inventory is and moves its limit. Meanwhile the inventory loses half of \
                  its workers, and gets them back."
             }
         }

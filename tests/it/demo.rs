@@ -111,9 +111,10 @@ async fn a_run_tells_every_stage_in_a_table_and_on_a_page_and_leaves_nothing() {
         let limited = [Stage::LocalLimit, Stage::GlobalLimit].contains(&expected);
         assert_eq!(stage["limit"].is_f64(), limited, "{stage}");
         if expected == Stage::Adaptive {
-            // Too short for the limit to move; it is seen, and so are the workers that go and come back.
+            // Too short to tell what the limit does; it is seen, and so are the workers that go and come back.
             let points = stage["points"].as_array().unwrap();
-            assert_eq!(points.last().unwrap()["limit"], 400.0, "{stage}");
+            let limit = points.last().unwrap()["limit"].as_f64();
+            assert!(limit.is_some_and(|limit| (20.0..=400.0).contains(&limit)), "{stage}");
             let could: BTreeSet<u64> = points.iter().map(|point| point["capacity"].as_f64().unwrap() as u64).collect();
             assert_eq!(could, BTreeSet::from([100, 200]));
             assert!(stage["capacity"].as_f64().unwrap() < 200.0, "{stage}");

@@ -18,10 +18,18 @@ const COLUMNS: [Column; 8] = [
         (Some(failed), Some(offered)) => format!("{failed} of {offered}"),
         _ => none(),
     }),
-    ("time to recover", |figures| figures.recover_s.map_or_else(none, |seconds| format!("{seconds} s"))),
+    ("time to recover", recovered),
     ("refused in calm", |figures| percent(figures.calm_refused)),
     ("p99", |figures| figures.p99_ms.map_or_else(none, |p99| format!("{p99:.0} ms"))),
 ];
+
+fn recovered(figures: &Figures) -> String {
+    match (figures.recover_s, figures.goodput_after) {
+        (Some(seconds), _) => format!("{seconds} s"),
+        (None, Some(_)) => never(),
+        (None, None) => none(),
+    }
+}
 
 /// The targets: goodput against the best of the others, time to protect and to recover in seconds, refused in calm.
 const GOODPUT_OF_BEST: f64 = 0.9;
@@ -169,8 +177,9 @@ fn range(texts: impl Iterator<Item = String>) -> String {
 
 fn percent(share: f64) -> String {
     match share * 100.0 {
-        percent if percent == 0.0 => "0 %".to_owned(),
-        percent if percent < 9.95 => format!("{percent:.1} %"),
+        // Nothing at all is worth telling from little.
+        0.0 => "0 %".to_owned(),
+        percent if percent < 9.95 => format!("{percent:.2} %"),
         percent => format!("{percent:.0} %"),
     }
 }
@@ -263,7 +272,7 @@ mod tests {
             "| capacity halves and comes back | envoy | 2 | **0.84 to 0.96** | 4 s | **0 of 1000 to 3 of 1000** | 0 % | \
              **never** |"
         );
-        assert!(page.contains("| adaptive limit | 84 % to 96 % | 100 % | 5.0 % | 4 s |"), "{page}");
+        assert!(page.contains("| adaptive limit | 84 % to 96 % | 100 % | 5.00 % | 4 s |"), "{page}");
         assert!(page.contains("  17.2  200 → 50/s (cut)\n"), "{page}");
         assert!(page.contains("Cores busy on average: 1.2."), "{page}");
     }

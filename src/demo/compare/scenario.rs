@@ -85,6 +85,7 @@ impl Scenario {
 
     /// The seconds over which goodput is taken.
     #[must_use]
+    #[expect(clippy::single_range_in_vec_init, reason = "a list of ranges, of which there may be one")]
     pub const fn judged(self) -> &'static [Range<u32>] {
         match self {
             Scenario::Overload => &[15..75],
@@ -119,6 +120,7 @@ impl Scenario {
 
     /// The seconds of calm traffic, in which nobody should be refused.
     #[must_use]
+    #[expect(clippy::single_range_in_vec_init, reason = "a list of ranges, of which there may be one")]
     pub const fn calm(self) -> &'static [Range<u32>] {
         match self {
             Scenario::Overload => &[0..15, 75..105],

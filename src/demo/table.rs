@@ -100,9 +100,9 @@ mod tests {
             stages: vec![stage],
         };
         insta::assert_snapshot!(Table(&results), @r"
-                      offered  goodput    of the  refused      over-  no healthy   timed  other  p50  p99        good
-        stage              /s       /s  capacity       /s  loaded /s     host /s  out /s     /s   ms   ms  afterwards
-        global limit      200      100     100 %       99          –           –     1.0      –   25   25        50 %
+                      offered  goodput    of the  refused      over-  proxy's   timed  other  p50  p99        good
+        stage              /s       /s  capacity       /s  loaded /s   503 /s  out /s     /s   ms   ms  afterwards
+        global limit      200      100     100 %       99          –        –     1.0      –   25   25        50 %
         Calls that were due in the overload; latencies are those of good answers, from when they were due.
         ");
     }

@@ -23,7 +23,7 @@ pub struct Figures {
     pub failed_after: Option<u64>,
     /// Requests that were due in that time.
     pub offered_after: Option<u64>,
-    /// Seconds from the end of the cause until the first ten in a row with 95 % of what could be served.
+    /// Seconds from the end of the cause until the first ten in a row that together have 95 % of what could be served.
     pub recover_s: Option<u32>,
     /// Requests in calm traffic that were refused or failed, as a share of all.
     pub calm_refused: f64,
@@ -146,7 +146,8 @@ mod tests {
                 _ => Outcome::Good,
             }),
         );
-        assert_eq!((told.protect_s, told.failed_after, told.recover_s), (Some(8), Some(0), Some(45)));
+        // A second too early: what is missing in it is less than a twentieth of ten seconds.
+        assert_eq!((told.protect_s, told.failed_after, told.recover_s), (Some(8), Some(0), Some(44)));
         assert!((told.goodput - (8.0 * 40.0 + 32.0 * 50.0) / 2_000.0).abs() < 1e-9, "{told:?}");
         assert!(told.goodput_after.is_some_and(|after| after < 0.9));
     }

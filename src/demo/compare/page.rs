@@ -207,8 +207,8 @@ fn explanation() -> String {
         - *Time to protect*: until the first five seconds in a row in which at most one request of a hundred failed; \
           after an outage counted from its end, after a lull from the load's return. *5xx after that* are all failures \
           in the rest of the overload.\n\
-        - *Time to recover*: from the cause's end until the first ten seconds in a row with 95 % of what could be \
-          served.\n\
+        - *Time to recover*: from the cause's end until the first ten seconds in a row that together have 95 % of \
+          what could be served.\n\
         - *Refused in calm*: refused or failed of the requests before the disturbance, and after the end of a doubled \
           load.\n\n## The scenarios\n\n"
         .to_owned();

@@ -3,15 +3,21 @@
 //! A transcript holds what a client sees of each answer, what upstream was sent, what the access log says and what the
 //! statistics that adaptive control reads have become. Where the two differ on purpose, docs/proxy.md says so.
 
+mod actions;
 mod bad_input;
+mod balance;
 mod config;
+mod connect;
 mod failures;
 mod filters;
 mod hosts;
+mod http2;
 mod limits;
 mod metrics;
 mod plain;
 mod recorder;
+mod shares;
 mod stage;
 mod subject;
 mod upstream;
+mod upstream_http2;

@@ -260,7 +260,9 @@ async fn exchange(address: SocketAddr, mut request: Request<Bytes>, is_http2: bo
         }
     }
     let status = head.status.as_u16();
-    (status, format!("{status} [{}] {text:?}{end}", told(&head.headers).join(", ")))
+    // A long body is told by its length.
+    let text = if text.len() > 1000 { format!("{} bytes", text.len()) } else { format!("{text:?}") };
+    (status, format!("{status} [{}] {text}{end}", told(&head.headers).join(", ")))
 }
 
 fn told(headers: &HeaderMap) -> Vec<String> {

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use tidegate::open_files;
 use tidegate::proxy::bootstrap::{self, model::Bootstrap};
 use tidegate::proxy::serve::{DRAIN_TIMEOUT, serve};
+use tidegate::proxy::server::{DrainSettings, DrainStrategy};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -29,6 +31,20 @@ struct CommandLine {
     /// Threads that serve requests [default: one for each core]
     #[arg(long, value_name = "THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: Option<u16>,
+    /// Seconds that a graceful drain of listeners takes
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    drain_time_s: u32,
+    /// Whom a graceful drain asks to go
+    #[arg(long, value_enum, value_name = "STRATEGY", default_value_t = Strategy::Gradual)]
+    drain_strategy: Strategy,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Strategy {
+    /// More and more clients, until at the end of the time all are
+    Gradual,
+    /// Everybody
+    Immediate,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -88,7 +104,12 @@ fn run(command_line: &CommandLine) -> anyhow::Result<()> {
 async fn serve_until_told(bootstrap: Bootstrap, command_line: &CommandLine) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("signals can't be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals can't be waited for")?;
-    let proxy = serve(bootstrap).await?;
+    let strategy = match command_line.drain_strategy {
+        Strategy::Gradual => DrainStrategy::Gradual,
+        Strategy::Immediate => DrainStrategy::Immediate,
+    };
+    let time = Duration::from_secs(command_line.drain_time_s.into());
+    let proxy = serve(bootstrap, DrainSettings { time, strategy }).await?;
     if let (Some(path), Some(address)) = (&command_line.admin_address_path, proxy.admin_address()) {
         std::fs::write(path, address.to_string()).with_context(|| format!("{} can't be written", path.display()))?;
     }

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -38,9 +37,6 @@ pub struct Admin {
     /// When it started.
     pub started: Instant,
 }
-
-/// How long a graceful drain of listeners still takes connections: long enough for clients to learn of it.
-const GRACE: Duration = Duration::from_secs(5);
 
 type Parameters = Query<BTreeMap<String, String>>;
 
@@ -253,18 +249,15 @@ async fn healthcheck_ok(State(admin): State<Admin>) -> Response {
 
 async fn drain_listeners(State(admin): State<Admin>, Query(parameters): Parameters) -> Response {
     if parameters.contains_key("graceful") {
-        for listener in admin.listeners.iter() {
-            listener.drained.cancel();
+        if let Some(time) = admin.context.drain.begin(Instant::now()) {
+            tokio::spawn(async move {
+                tokio::time::sleep(time).await;
+                admin.listeners.iter().for_each(|listener| listener.stopped.cancel());
+            });
         }
-        tokio::spawn(async move {
-            tokio::time::sleep(GRACE).await;
-            admin.listeners.iter().for_each(|listener| listener.stopped.cancel());
-        });
     } else {
-        for listener in admin.listeners.iter() {
-            listener.stopped.cancel();
-            listener.drained.cancel();
-        }
+        // Connections that there are go on.
+        admin.listeners.iter().for_each(|listener| listener.stopped.cancel());
     }
     answer(StatusCode::OK, "OK\n")
 }

@@ -16,7 +16,7 @@ use super::admin::{self, Admin};
 use super::bootstrap::model::{AccessLogSink, Bootstrap};
 use super::cluster::Cluster;
 use super::server::log_sink::{LogSink, LogWriter};
-use super::server::{Context, HttpListener};
+use super::server::{Context, DrainSettings, HttpListener};
 use crate::web::server::{WebLimits, serve_router};
 
 /// A proxy that serves. Dropping it cuts everything off; [`Proxy::drain`] ends it well.
@@ -59,11 +59,12 @@ pub enum ServeError {
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Makes a proxy. When this returns all ports are bound and the admin interface answers; the listeners begin to accept
-/// once names have been looked up and hosts been checked, which [`Proxy::live`] waits for.
+/// once names have been looked up and hosts been checked, which [`Proxy::live`] waits for. `drain` is how a drain goes if
+/// the operator asks for a graceful one.
 ///
 /// # Errors
 /// When an address can't be listened on, or a log can't be opened.
-pub async fn serve(bootstrap: Bootstrap) -> Result<Proxy, ServeError> {
+pub async fn serve(bootstrap: Bootstrap, drain: DrainSettings) -> Result<Proxy, ServeError> {
     let mut sinks: Vec<(AccessLogSink, Arc<LogSink>)> = Vec::new();
     for log in bootstrap.listeners.iter().flat_map(|listener| &listener.http.access_log) {
         if !sinks.iter().any(|(sink, _)| *sink == log.sink) {
@@ -83,7 +84,7 @@ pub async fn serve(bootstrap: Bootstrap) -> Result<Proxy, ServeError> {
 
     let clusters: BTreeMap<String, Arc<Cluster>> =
         bootstrap.clusters.iter().map(|cluster| (cluster.name.clone(), Cluster::new(cluster.clone()))).collect();
-    let context = Arc::new(Context::new(bootstrap.node.clone(), clusters));
+    let context = Arc::new(Context::new(bootstrap.node.clone(), clusters, drain));
     let mut listeners = Vec::with_capacity(sockets.len());
     for (settings, (_, address)) in bootstrap.listeners.iter().zip(&sockets) {
         let logs = settings.http.access_log.iter().filter_map(|log| {

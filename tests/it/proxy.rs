@@ -3,15 +3,24 @@
 //! A transcript holds what a client sees of each answer, what upstream was sent, what the access log says and what the
 //! statistics that adaptive control reads have become. Where the two differ on purpose, docs/proxy.md says so.
 
+mod actions;
 mod bad_input;
+mod balance;
 mod config;
+mod connect;
+mod drain;
 mod failures;
 mod filters;
 mod hosts;
+mod http2;
+mod kept;
 mod limits;
 mod metrics;
 mod plain;
 mod recorder;
+mod shares;
+mod silence;
 mod stage;
 mod subject;
 mod upstream;
+mod upstream_http2;

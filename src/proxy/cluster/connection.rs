@@ -1,7 +1,8 @@
 //! A connection to a host, made and handed over as hyper's two halves: what sends requests, and what drives it.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, OnceLock};
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -26,9 +27,14 @@ pub(super) enum Sender {
 pub(super) struct Connected {
     pub(super) sender: Sender,
     pub(super) local_address: Option<SocketAddr>,
+    /// What ended it, where that is known; there before its streams end.
+    pub(super) failure: Failure,
     /// Must be awaited for anything to be sent; ends with the connection.
     pub(super) driver: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
+
+/// What ended a connection. hyper tells a request that it had not begun to send only that the connection is closed.
+pub(super) type Failure = Arc<OnceLock<ResetReason>>;
 
 /// Bytes of an answer's head, and of a body that are read ahead. Envoy's bound on heads is 60 KiB.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
@@ -62,6 +68,7 @@ async fn establish(address: SocketAddr, settings: &PoolSettings) -> Result<Conne
     }
     let local_address = socket.local_addr().ok();
     let socket = TokioIo::new(socket);
+    let failure = Failure::default();
     // hyper's handshake only prepares; what it can fail with is a connection that is already gone.
     match settings.protocol {
         UpstreamProtocol::Http1 => {
@@ -71,7 +78,7 @@ async fn establish(address: SocketAddr, settings: &PoolSettings) -> Result<Conne
                 .handshake(socket)
                 .await
                 .map_err(|error| Reset::of(&error))?;
-            Ok(Connected { sender: Sender::Http1(sender), local_address, driver: drive(connection) })
+            Ok(Connected { sender: Sender::Http1(sender), local_address, driver: drive(connection, &failure), failure })
         }
         UpstreamProtocol::Http2(http2) => {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -82,7 +89,7 @@ async fn establish(address: SocketAddr, settings: &PoolSettings) -> Result<Conne
                 .handshake(socket)
                 .await
                 .map_err(|error| Reset::of(&error))?;
-            Ok(Connected { sender: Sender::Http2(sender), local_address, driver: drive(connection) })
+            Ok(Connected { sender: Sender::Http2(sender), local_address, driver: drive(connection, &failure), failure })
         }
     }
 }
@@ -93,9 +100,14 @@ const WINDOW_BYTES_MAX: u32 = 1 << 20;
 
 fn drive(
     connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
+    failure: &Failure,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    let failure = Arc::clone(failure);
     Box::pin(async move {
-        if let Err(error) = connection.await {
+        // Requests that it holds learn of its end when it is dropped, which is after this.
+        let mut connection = pin!(connection);
+        if let Err(error) = connection.as_mut().await {
+            failure.get_or_init(|| Reset::of(&error).reason);
             tracing::debug!(%error, "a connection to a host ended early");
         }
     })

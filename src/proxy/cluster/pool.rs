@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::breaker::{CircuitBreakers, Permit};
-use super::connection::{Connected, Sender, connect};
+use super::connection::{Connected, Failure, Sender, connect};
 use super::host::HostStats;
 use super::reset::{Reset, ResetReason};
 use super::stream::Stream;
@@ -77,6 +77,7 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) local_address: Option<SocketAddr>,
+    pub(super) failure: Failure,
     since: Instant,
     /// Requests it carries now, and has carried.
     active: AtomicU32,
@@ -161,6 +162,11 @@ impl Pool {
         self.connect_for_waiting(&mut state);
     }
 
+    /// A connection gets no more requests.
+    pub(super) fn forget(&self, connection: &Connection) {
+        self.lock().ready.retain(|ready| !Arc::ptr_eq(&ready.facts, &connection.facts));
+    }
+
     fn begin(self: &Arc<Pool>, state: &mut State, connection: Connection) -> Result<Stream, Reset> {
         let traffic = &self.settings.stats.traffic;
         let Some(permit) = self.settings.breakers.requests.try_acquire() else {
@@ -234,9 +240,9 @@ impl Pool {
                 self.fail_waiting(&reset);
                 return;
             }
-            Ok(Connected { sender, local_address, driver }) => {
+            Ok(Connected { sender, local_address, failure, driver }) => {
                 settings.stats.connect_ms.record(milliseconds(began.elapsed()));
-                let facts = Arc::new(Facts::new(local_address));
+                let facts = Arc::new(Facts::new(local_address, failure));
                 let mut state = self.lock();
                 state.connecting -= 1;
                 state.open += 1;
@@ -334,10 +340,11 @@ impl PoolSettings {
 // === impl Facts ===
 
 impl Facts {
-    fn new(local_address: Option<SocketAddr>) -> Facts {
+    fn new(local_address: Option<SocketAddr>, failure: Failure) -> Facts {
         let now = Instant::now();
         Facts {
             local_address,
+            failure,
             since: now,
             active: AtomicU32::new(0),
             total: AtomicU32::new(0),

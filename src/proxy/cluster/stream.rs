@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use super::breaker::Permit;
 use super::connection::Sender;
 use super::pool::{Connection, Pool};
-use super::reset::Reset;
+use super::reset::{Reset, ResetReason};
 use crate::proxy::body::Body;
 use crate::proxy::stats::GaugeGuard;
 
@@ -75,13 +75,31 @@ impl Stream {
         match answer {
             Ok(answer) => Ok(answer.map(|body| AnswerBody::new(body, self))),
             Err(error) => {
-                let reset = Reset::of(&error);
+                let mut reset = Reset::of(&error);
+                if reset.reason == ResetReason::ConnectionTermination
+                    && let Some(reason) = self.connection.as_ref().and_then(|connection| connection.facts.failure.get())
+                {
+                    reset = (*reason).into();
+                }
+                self.note_lost_connection(&reset);
                 if error.is_parse() {
                     self.pool.settings.stats.traffic.upstream_cx_protocol_error.increment();
                 }
                 tracing::debug!(%error, host = %self.pool.address, "no answer from a host");
                 Err(reset)
             }
+        }
+    }
+
+    /// With HTTP/2 a connection that failed one stream may still look alive when the next request comes, which must not
+    /// get it. Such a stream is counted with those that never had a connection, as Envoy does.
+    fn note_lost_connection(&self, reset: &Reset) {
+        if let Some(connection) = &self.connection
+            && self.is_http2()
+            && reset.reason == ResetReason::ConnectionTermination
+        {
+            self.pool.settings.stats.traffic.upstream_rq_pending_failure_eject.increment();
+            self.pool.forget(connection);
         }
     }
 
@@ -152,16 +170,15 @@ impl http_body::Body for AnswerBody {
             }
             Poll::Ready(Some(Ok(_))) => self.finish_at_end(),
             Poll::Ready(Some(Err(error))) => {
-                let is_http2 = self.stream.as_ref().is_some_and(Stream::is_http2);
-                if let Some(stream) = self.stream.take()
-                    && !is_http2
-                {
-                    // With HTTP/1.1 every way to stop in the middle of a body is a violation of the protocol.
-                    stream.pool.settings.stats.traffic.upstream_cx_protocol_error.increment();
-                }
                 let mut reset = Reset::of(error);
-                if !is_http2 {
-                    reset = super::reset::ResetReason::ProtocolError.into();
+                if let Some(stream) = self.stream.take() {
+                    if stream.is_http2() {
+                        stream.note_lost_connection(&reset);
+                    } else {
+                        // With HTTP/1.1 every way to stop in the middle of a body is a violation of the protocol.
+                        stream.pool.settings.stats.traffic.upstream_cx_protocol_error.increment();
+                        reset = ResetReason::ProtocolError.into();
+                    }
                 }
                 return Poll::Ready(Some(Err(reset)));
             }

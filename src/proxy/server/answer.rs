@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Method;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -26,6 +27,8 @@ pub struct Answer {
     idle: Option<(Duration, Pin<Box<Sleep>>)>,
     /// The request, while not all of it is there. It ends with its answer.
     request: Option<Replay<Incoming>>,
+    /// Why it ends early; told at the next look, so that what came before has left by then.
+    failure: Option<BodyError>,
 }
 
 /// Where the body comes from.
@@ -65,8 +68,10 @@ impl Answer {
         let is_upstream = matches!(source, Source::Upstream(_));
         let idle = idle.filter(|_| is_upstream).map(|limit| (limit, timer(exchange.progress.idle_at(limit))));
         let deadline = deadline.filter(|_| is_upstream).map(timer);
-        let mut answer = Answer { source, exchange: Some(exchange), deadline, idle, request };
-        if answer.is_end_stream() {
+        let is_head = exchange.head.method == Method::HEAD;
+        let mut answer = Answer { source, exchange: Some(exchange), deadline, idle, request, failure: None };
+        // Nobody looks at the body of an answer to HEAD, which may be an end that is still to come.
+        if answer.is_end_stream() || is_head {
             answer.end();
         }
         answer
@@ -86,13 +91,21 @@ impl Answer {
         }
     }
 
-    fn break_off(&mut self, flag: ResponseFlag, details: String) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn break_off(
+        &mut self,
+        flag: ResponseFlag,
+        details: String,
+        context: &Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(mut exchange) = self.exchange.take() {
             let downstream = &exchange.listener.stats.downstream;
             downstream.downstream_rq_tx_reset.increment();
             exchange.break_off(flag, details.clone());
         }
-        Poll::Ready(Some(Err(details.into())))
+        self.failure = Some(details.into());
+        // hyper drops what it has not written yet when a body fails, the head too.
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Which of the timers has run out.
@@ -130,6 +143,9 @@ impl http_body::Body for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(failure) = self.failure.take() {
+            return Poll::Ready(Some(Err(failure)));
+        }
         let polled = match &mut self.source {
             Source::Local(body) => Pin::new(body).poll_frame(context),
             Source::Upstream(upstream) => match Pin::new(&mut upstream.body).poll_frame(context) {
@@ -137,7 +153,7 @@ impl http_body::Body for Answer {
                     let Reset { reason, .. } = reset;
                     let details =
                         format!("upstream_reset_after_response_started{{{}}}", reason.text().replace(' ', "_"));
-                    return self.break_off(reason.flag(), details);
+                    return self.break_off(reason.flag(), details, context);
                 }
                 other => other.map_err(|reset| reset.reason.text().into()),
             },
@@ -145,7 +161,7 @@ impl http_body::Body for Answer {
         match &polled {
             Poll::Pending => {
                 if let Some((flag, details)) = self.poll_timers(context) {
-                    return self.break_off(flag, details.to_owned());
+                    return self.break_off(flag, details.to_owned(), context);
                 }
             }
             Poll::Ready(None) => self.end(),

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http::{Request, Version};
 use hyper::body::Incoming;
@@ -13,11 +14,12 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
+use super::activity::{Overdue, Patience, Watched};
 use super::exchange::ConnectionFacts;
 use super::handle::handle;
 use super::listener::HttpListener;
 use crate::proxy::access_log::{Protocol, Record, ResponseFlag, ResponseFlags};
-use crate::proxy::bootstrap::model::{Codec, Metadata};
+use crate::proxy::bootstrap::model::{Codec, HttpConnections, Metadata};
 use crate::proxy::stats::GaugeGuard;
 use crate::web::stall::StallGuard;
 
@@ -56,29 +58,56 @@ pub(super) async fn serve_connection(listener: Arc<HttpListener>, stream: TcpStr
     });
     // A client that reads nothing holds an answer only as long as a stream may be idle.
     let stall = listener.settings.stream_idle_timeout.unwrap_or(super::FOR_EVER);
-    let stream = TokioIo::new(StallGuard::new(stream, stall));
+    let watched = Watched::new(StallGuard::new(stream, stall), Arc::clone(&facts.activity));
     let builder = builder(&listener);
-    let mut connection = pin!(builder.serve_connection(stream, service));
-    let too_old = async {
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(watched), service));
+    let mut too_old = pin!(async {
         match listener.settings.max_connection_duration {
             Some(limit) => sleep(limit).await,
             None => std::future::pending().await,
         }
-    };
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = listener.cut.cancelled() => Ok(()),
-        () = async { tokio::select! { () = listener.drained.cancelled() => {}, () = too_old => {} } } => {
-            downstream.downstream_cx_drain_close.increment();
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = listener.cut.cancelled() => Ok(()),
+    });
+    let mut drained = pin!(async {
+        listener.context.drain.turn(rand::random()).await;
+        sleep(listener.settings.drain_timeout).await;
+    });
+    let late_head = LateHead::soonest(&listener.settings);
+    let patience = Patience { idle: listener.settings.idle_timeout, head: late_head.map(|(limit, _)| limit) };
+    let (mut is_ending, mut said) = (false, None);
+    let ended = loop {
+        tokio::select! {
+            biased;
+            () = listener.cut.cancelled() => break Ok(()),
+            () = async { tokio::select! {
+                () = listener.drained.cancelled() => {}
+                () = facts.leaving.cancelled() => {}
+                () = too_old.as_mut() => {}
+                () = drained.as_mut() => {}
+            } }, if !is_ending => {
+                downstream.downstream_cx_drain_close.increment();
+                connection.as_mut().graceful_shutdown();
+                is_ending = true;
+            }
+            ended = connection.as_mut() => break ended,
+            overdue = facts.activity.overdue(patience), if !is_ending => {
+                is_ending = true;
+                match (overdue, late_head) {
+                    (Overdue::Head, Some((_, late))) => {
+                        facts.activity.end_with(late.answer());
+                        said = Some(late);
+                    }
+                    _ => {
+                        downstream.downstream_cx_idle_timeout.increment();
+                        connection.as_mut().graceful_shutdown();
+                    }
+                }
             }
         }
     };
-    if let Err(error) = ended {
-        note_error(&listener, &facts, &*error);
+    match (said, ended) {
+        (Some(late), _) => note_late_head(&listener, &facts, late),
+        (None, Err(error)) => note_error(&listener, &facts, &*error),
+        (None, Ok(())) => note_unfinished_head(&listener, &facts),
     }
     downstream.downstream_cx_destroy.increment();
     listener.connections.connections.downstream_cx_destroy.increment();
@@ -92,8 +121,8 @@ fn builder(listener: &HttpListener) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // The same time holds for a connection that is idle.
-        .header_read_timeout(settings.request_headers_timeout.or(settings.idle_timeout))
+        // It would hold for a connection that is idle, too; see `activity`.
+        .header_read_timeout(None)
         .max_headers(settings.max_headers_count as usize)
         .max_buf_size(head_bytes_max);
     builder
@@ -110,29 +139,119 @@ fn builder(listener: &HttpListener) -> auto::Builder<TokioExecutor> {
     }
 }
 
+/// A limit on the time in which a head must arrive.
+#[derive(Clone, Copy, Debug)]
+enum LateHead {
+    Headers,
+    Request,
+    Idle,
+}
+
+impl LateHead {
+    /// The limit that is over first, if there is any.
+    fn soonest(settings: &HttpConnections) -> Option<(Duration, LateHead)> {
+        let limits = [
+            (settings.request_headers_timeout, LateHead::Headers),
+            (settings.request_timeout, LateHead::Request),
+            (settings.stream_idle_timeout, LateHead::Idle),
+        ];
+        limits.into_iter().filter_map(|(limit, late)| Some((limit?, late))).min_by_key(|(limit, _)| *limit)
+    }
+
+    fn details(self) -> &'static str {
+        match self {
+            LateHead::Headers => "request_header_timeout",
+            LateHead::Request => "request_overall_timeout",
+            LateHead::Idle => "stream_idle_timeout",
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            LateHead::Headers => "request header timeout",
+            LateHead::Request => "request timeout",
+            LateHead::Idle => "stream timeout",
+        }
+    }
+
+    fn answer(self) -> String {
+        let text = self.text();
+        let length = text.len();
+        format!(
+            "HTTP/1.1 408 Request Timeout\r\ncontent-length: {length}\r\ncontent-type: text/plain\r\n\
+             connection: close\r\n\r\n{text}"
+        )
+    }
+}
+
+/// Notes a head that took too long.
+fn note_late_head(listener: &HttpListener, facts: &ConnectionFacts, late: LateHead) {
+    let downstream = &listener.stats.downstream;
+    let mut flags = ResponseFlags::default();
+    match late {
+        LateHead::Headers => downstream.downstream_rq_header_timeout.increment(),
+        LateHead::Request => downstream.downstream_rq_timeout.increment(),
+        LateHead::Idle => {
+            downstream.downstream_rq_idle_timeout.increment();
+            flags.set(ResponseFlag::StreamIdleTimeout);
+        }
+    }
+    downstream.downstream_rq_response_before_rq_complete.increment();
+    note_headless(listener, facts, Some(408), late.details(), &flags, late.text().len());
+}
+
+/// Notes a client that went in the middle of a head, if this one did.
+fn note_unfinished_head(listener: &HttpListener, facts: &ConnectionFacts) {
+    if !facts.activity.is_in_head() {
+        return;
+    }
+    let mut flags = ResponseFlags::default();
+    flags.set(ResponseFlag::DownstreamConnectionTermination);
+    listener.stats.downstream.downstream_rq_rx_reset.increment();
+    note_headless(listener, facts, None, "downstream_remote_disconnect", &flags, 0);
+}
+
 /// Notes why a connection ended early. What was no HTTP has been answered by hyper and is logged here, as Envoy does.
 fn note_error(listener: &HttpListener, facts: &ConnectionFacts, error: &(dyn std::error::Error + 'static)) {
     tracing::debug!(%error, client = %facts.remote, "a connection of a client ended early");
-    let Some(error) = error.downcast_ref::<hyper::Error>().filter(|error| error.is_parse()) else { return };
-    let downstream = &listener.stats.downstream;
-    downstream.downstream_cx_protocol_error.increment();
-    downstream.downstream_rq_total.increment();
-    downstream.downstream_rq_http1_total.increment();
+    let Some(error) = error.downcast_ref::<hyper::Error>().filter(|error| error.is_parse()) else {
+        note_unfinished_head(listener, facts);
+        return;
+    };
+    listener.stats.downstream.downstream_cx_protocol_error.increment();
     let (code, details) =
         if error.is_parse_too_large() { (431, "http1.headers_too_large") } else { (400, "http1.codec_error") };
-    listener.stats.count_response(code);
     let mut flags = ResponseFlags::default();
     flags.set(ResponseFlag::DownstreamProtocolError);
+    note_headless(listener, facts, Some(code), details, &flags, 0);
+}
+
+/// Counts and logs a request of which there is no head.
+fn note_headless(
+    listener: &HttpListener,
+    facts: &ConnectionFacts,
+    code: Option<u16>,
+    details: &'static str,
+    flags: &ResponseFlags,
+    bytes_sent: usize,
+) {
+    let downstream = &listener.stats.downstream;
+    downstream.downstream_rq_total.increment();
+    downstream.downstream_rq_http1_total.increment();
+    if let Some(code) = code {
+        listener.stats.count_response(code);
+    }
     let metadata = Metadata::new();
     let record = Record {
         protocol: Some(Protocol::Http11),
-        response_code: Some(code),
+        response_code: code,
         response_code_details: Some(details),
+        bytes_sent: bytes_sent as u64,
         downstream_remote_address: Some(facts.remote),
         downstream_direct_remote_address: Some(facts.remote),
         downstream_local_address: Some(facts.local),
         connection_id: Some(facts.id),
-        ..Record::new(listener.context.wall_clock(), &flags, &metadata)
+        ..Record::new(listener.context.wall_clock(), flags, &metadata)
     };
     listener.access_logs.iter().for_each(|log| log.write(&record));
 }

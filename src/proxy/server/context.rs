@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::drain::{Drain, DrainSettings};
 use crate::clock::{Clock, SystemClock};
 use crate::proxy::bootstrap::model::Node;
 use crate::proxy::cluster::Cluster;
@@ -24,6 +25,8 @@ pub struct Context {
     pub own_address: IpAddr,
     /// Whether the operator wants it to look unhealthy.
     pub is_failing_health_checks: AtomicBool,
+    /// The drain that the operator may begin.
+    pub drain: Drain,
     next_connection: AtomicU64,
 }
 
@@ -32,13 +35,14 @@ pub struct Context {
 impl Context {
     /// A healthy proxy with those clusters.
     #[must_use]
-    pub fn new(node: Node, clusters: BTreeMap<String, Arc<Cluster>>) -> Context {
+    pub fn new(node: Node, clusters: BTreeMap<String, Arc<Cluster>>, drain: DrainSettings) -> Context {
         Context {
             node,
             clusters,
             stats: Registry::default(),
             own_address: own_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             is_failing_health_checks: AtomicBool::new(false),
+            drain: Drain::new(drain),
             next_connection: AtomicU64::new(0),
         }
     }

@@ -11,7 +11,9 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, Method};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::activity::Activity;
 use super::listener::HttpListener;
 use super::progress::Progress;
 use crate::proxy::access_log::{Protocol, Record, ResponseFlag, ResponseFlags};
@@ -70,6 +72,8 @@ pub struct Exchange {
     pub flags: ResponseFlags,
     /// Bytes of the answer's body.
     pub bytes_sent: u64,
+    /// Whether it only asks how the proxy is, so that it is not counted among the clients' requests.
+    pub is_health_check: bool,
     /// Whether the answer was sent to its end, or broken off for a reason that the flags say.
     pub is_complete: bool,
     /// What filters want done at the end.
@@ -98,6 +102,10 @@ pub struct ConnectionFacts {
     pub remote: SocketAddr,
     /// Our end.
     pub local: SocketAddr,
+    /// What it is doing.
+    pub activity: Arc<Activity>,
+    /// An answer has asked the client to go: it ends when its requests have.
+    pub leaving: CancellationToken,
 }
 
 // === impl Head ===
@@ -145,6 +153,7 @@ impl Exchange {
             Protocol::Http10 | Protocol::Http11 => downstream.downstream_rq_http1_total.increment(),
         }
         downstream.downstream_rq_active.increment();
+        connection.activity.request_begins();
         Exchange {
             client: connection.remote,
             listener,
@@ -169,6 +178,7 @@ impl Exchange {
             details: Cow::Borrowed(""),
             flags: ResponseFlags::default(),
             bytes_sent: 0,
+            is_health_check: false,
             is_complete: false,
             at_end: Vec::new(),
         }
@@ -241,6 +251,8 @@ impl Drop for Exchange {
             self.details = Cow::Borrowed("downstream_remote_disconnect");
         }
         stats.downstream.downstream_rq_active.decrement();
+        let has_rest = self.protocol != Protocol::Http2 && self.progress.completed_at().is_none();
+        self.connection.activity.request_ends(!has_rest, Instant::now());
         for act in std::mem::take(&mut self.at_end) {
             act(self);
         }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::context::Context;
 use super::exchange::Exchange;
 use super::fault;
+use super::health_check;
 use super::local_limit::LocalLimiter;
 use super::reply::LocalReply;
 use crate::proxy::bootstrap::model::{
-    Fault, FilterConfig, HttpConnections, HttpFilter, LocalRateLimit, PerFilterConfig,
+    Fault, FilterConfig, HealthCheckFilter, HttpConnections, HttpFilter, LocalRateLimit, PerFilterConfig,
 };
 
 /// The filters of a listener in their order, without the router.
@@ -36,6 +37,7 @@ enum Kind {
         others: HashMap<usize, LocalLimiter>,
     },
     Fault(Fault),
+    HealthCheck(HealthCheckFilter),
 }
 
 // === impl FilterChain ===
@@ -54,6 +56,7 @@ impl FilterChain {
                     continue;
                 }
                 FilterConfig::Fault(fault) => Kind::Fault(fault.clone()),
+                FilterConfig::HealthCheck(filter) => Kind::HealthCheck(filter.clone()),
                 FilterConfig::RateLimit(limit) => {
                     Kind::RateLimit(Box::new(super::rate_limit::RateLimiter::new(limit, context)))
                 }
@@ -92,6 +95,7 @@ impl FilterChain {
                 (Kind::Fault(_), Some(PerFilterConfig::Fault(fault))) | (Kind::Fault(fault), _) => {
                     fault::inject(fault, exchange).await?;
                 }
+                (Kind::HealthCheck(filter), _) => health_check::check(filter, exchange)?,
                 (Kind::LocalRateLimit { own, others }, changed) => {
                     let limiter = changed.and_then(|changed| others.get(&place(changed))).unwrap_or(own);
                     limiter.check(exchange)?;

@@ -265,11 +265,17 @@ fn respond(
     {
         response.headers_mut().insert(HeaderName::from_static("x-request-id"), id.clone());
     }
-    if exchange.protocol != Protocol::Http2 && (listener.wants_connections_to_end() || closes(&exchange)) {
+    let is_leaving = listener.wants_connections_to_end();
+    if is_leaving {
+        exchange.connection.leaving.cancel();
+    }
+    if exchange.protocol != Protocol::Http2 && (is_leaving || closes(&exchange)) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     exchange.response_headers.clone_from(response.headers());
-    listener.stats.count_response(response.status().as_u16());
+    if !exchange.is_health_check {
+        listener.stats.count_response(response.status().as_u16());
+    }
     if exchange.progress.completed_at().is_none() {
         listener.stats.downstream.downstream_rq_response_before_rq_complete.increment();
     }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::activity::Activity;
 use super::connection::serve_connection;
 use super::context::Context;
 use super::exchange::ConnectionFacts;
@@ -40,7 +41,7 @@ pub struct HttpListener {
     pub context: Arc<Context>,
     /// No more connections.
     pub stopped: CancellationToken,
-    /// Connections end after the request under way.
+    /// Connections end after the request under way, and those without one at once.
     pub drained: CancellationToken,
     /// Connections end now.
     pub cut: CancellationToken,
@@ -83,7 +84,9 @@ impl HttpListener {
     /// Whether answers should ask their clients to end the connection.
     #[must_use]
     pub fn wants_connections_to_end(&self) -> bool {
-        self.drained.is_cancelled() || self.context.is_failing_health_checks.load(Ordering::Relaxed)
+        self.drained.is_cancelled()
+            || self.context.is_failing_health_checks.load(Ordering::Relaxed)
+            || self.context.drain.asks_to_go(Instant::now(), rand::random())
     }
 
     /// Accepts until it is stopped, and then closes the socket.
@@ -113,6 +116,8 @@ impl HttpListener {
                 id: self.context.number_connection(),
                 remote,
                 local: stream.local_addr().unwrap_or(self.address),
+                activity: Arc::new(Activity::new(Instant::now())),
+                leaving: CancellationToken::new(),
             });
             let listener = Arc::clone(&self);
             tasks.spawn(async move {

@@ -2,23 +2,26 @@
 //!
 //! | File | What |
 //! |---|---|
-//! | `listener`, `connection` | sockets, and HTTP on them |
+//! | `listener`, `connection`, `activity`, `drain` | sockets, HTTP on them, how long they may say nothing, when they end |
 //! | `handle` | one request from head to answer |
 //! | `exchange`, `progress` | what is known of it meanwhile; its end |
 //! | `heads` | headers that proxies add and remove |
-//! | `filters`, `fault`, `local_limit`, `token_bucket`, `rate_limit`, `service_call` | the filters |
+//! | `filters`, `fault`, `health_check`, `local_limit`, `token_bucket`, `rate_limit`, `service_call` | the filters |
 //! | `router`, `retry`, `replay` | to a host and back, more than once if need be |
 //! | `reply`, `redirect`, `answer` | answers of the proxy's own; bodies on their way to the client |
 //! | `log_sink` | where access log lines go |
 
+pub mod activity;
 pub mod answer;
 pub mod connection;
 pub mod context;
+pub mod drain;
 pub mod exchange;
 pub mod fault;
 pub mod filters;
 pub mod handle;
 pub mod heads;
+pub mod health_check;
 pub mod listener;
 pub mod local_limit;
 pub mod log_sink;
@@ -35,6 +38,7 @@ pub mod token_bucket;
 use std::time::Duration;
 
 pub use context::Context;
+pub use drain::{DrainSettings, DrainStrategy};
 pub use listener::HttpListener;
 
 /// Longer than anything lasts.

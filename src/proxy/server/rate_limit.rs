@@ -175,11 +175,16 @@ impl RateLimiter {
         let is_refused = is_over && settings.filter_enforced.includes(rand::random());
         if is_over {
             stats.over_limit.increment();
+            // To Envoy our own refusals are answers of the cluster to a request from inside, even if nothing is refused.
+            cluster.stats.count_response(settings.rate_limited_status.as_u16(), true);
         } else {
             // UNKNOWN lets the request pass as OK does.
             stats.ok.increment();
         }
         if !is_refused {
+            if is_over && !settings.disable_x_envoy_ratelimited_header {
+                exchange.answer_headers.insert("x-envoy-ratelimited", HeaderValue::from_static("true"));
+            }
             exchange.answer_headers.extend(told.into_iter().flatten());
             append(&mut exchange.answer_headers, &answer.response_headers_to_add);
             for (name, value) in answer.request_headers_to_add.iter().filter_map(header) {
@@ -187,8 +192,6 @@ impl RateLimiter {
             }
             return Ok(());
         }
-        // To Envoy our own refusals are answers of the cluster to a request from inside.
-        cluster.stats.count_response(settings.rate_limited_status.as_u16(), true);
         let mut reply = LocalReply::new(settings.rate_limited_status, answer.raw_body, "request_rate_limited")
             .flag(ResponseFlag::RateLimited);
         append(&mut reply.headers, &answer.response_headers_to_add);

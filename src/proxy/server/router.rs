@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderName, HeaderValue};
-use http::{HeaderMap, Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
+use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, sleep};
 
 use super::exchange::Exchange;
@@ -86,7 +86,8 @@ pub async fn route(
     // Whatever was under way has been given up by now.
     let traffic = &cluster.stats.traffic;
     traffic.upstream_rq_timeout.increment();
-    let tried_last = exchange.upstream_host;
+    // A host to which there is no connection yet has had no request that could be held against it.
+    let tried_last = exchange.upstream_local_address.and(exchange.upstream_host);
     if let Some(host) = cluster.hosts().into_iter().find(|host| Some(host.address) == tried_last) {
         host.stats.rq_timeout.increment();
         host.stats.rq_error.increment();
@@ -220,7 +221,7 @@ async fn one_try(
     body: Body,
     replay: &Replay<Incoming>,
 ) -> Tried {
-    exchange.upstream_host = None;
+    exchange.upstream_host = Some(host.address);
     exchange.upstream_local_address = None;
     exchange.transport_failure = None;
     let stream = tokio::select! {
@@ -231,14 +232,13 @@ async fn one_try(
     let stream = match stream {
         Ok(stream) => stream,
         Err(reset) => {
-            if reset.reason != ResetReason::Overflow {
-                exchange.upstream_host = Some(host.address);
+            if reset.reason == ResetReason::Overflow {
+                exchange.upstream_host = None;
             }
             exchange.transport_failure.clone_from(&reset.transport_failure);
             return Tried::Reset(reset);
         }
     };
-    exchange.upstream_host = Some(host.address);
     exchange.upstream_local_address = stream.local_address();
     let request = upstream_request(exchange, routing, &stream, body);
     // A try that would be given as long as the whole request needs no limit of its own.
@@ -279,6 +279,10 @@ fn upstream_request(exchange: &Exchange, routing: Routing<'_>, stream: &Stream, 
         }
     }
     headers.extend(head.headers.clone());
+    let may_have_body = !matches!(head.method, Method::GET | Method::HEAD | Method::DELETE | Method::TRACE);
+    if !stream.is_http2() && may_have_body && request.body().is_end_stream() && !headers.contains_key(CONTENT_LENGTH) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     if routing.tells_attempt {
         headers.insert(HeaderName::from_static("x-envoy-attempt-count"), HeaderValue::from(exchange.attempts));
     }

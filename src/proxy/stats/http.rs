@@ -12,7 +12,7 @@ group! {
             downstream_cx_total, downstream_cx_http1_total, downstream_cx_http2_total, downstream_cx_destroy,
             downstream_cx_protocol_error, downstream_cx_drain_close, downstream_cx_idle_timeout,
             downstream_rq_total, downstream_rq_http1_total, downstream_rq_http2_total, downstream_rq_rx_reset,
-            downstream_rq_tx_reset, downstream_rq_timeout, downstream_rq_idle_timeout,
+            downstream_rq_tx_reset, downstream_rq_timeout, downstream_rq_header_timeout, downstream_rq_idle_timeout,
             downstream_rq_max_duration_reached, downstream_rq_response_before_rq_complete,
             no_route, no_cluster, rq_direct_response, rq_total
         }
@@ -25,6 +25,14 @@ group! {
     FaultStats {
         counters { aborts_injected, delays_injected, faults_overflow }
         gauges { active_faults }
+    }
+}
+
+group! {
+    /// Health checks of the proxy itself.
+    HealthCheckFilterStats {
+        counters { request_total, ok, failed }
+        gauges {}
     }
 }
 
@@ -52,6 +60,8 @@ pub struct HttpStats {
     pub downstream: DownstreamStats,
     /// Fault injection.
     pub fault: FaultStats,
+    /// Health checks of the proxy itself.
+    pub health_check: HealthCheckFilterStats,
     codes: CodeStats,
     time: Histogram,
     /// Life of connections, in ms.
@@ -84,6 +94,7 @@ impl HttpStats {
             scope: Scope::http(prefix),
             downstream: DownstreamStats::default(),
             fault: FaultStats::default(),
+            health_check: HealthCheckFilterStats::default(),
             codes: CodeStats::default(),
             time: Histogram::default(),
             length_ms: Histogram::default(),
@@ -104,6 +115,7 @@ impl HttpStats {
     pub fn list<'s>(&'s self, samples: &mut Vec<Sample<'s>>) {
         self.downstream.list(&self.scope, "", samples);
         self.fault.list(&self.scope, "fault.", samples);
+        self.health_check.list(&self.scope, "health_check.", samples);
         self.codes.list_classes(&self.scope, "downstream_rq", samples);
         for (name, histogram) in [("downstream_rq_time", &self.time), ("downstream_cx_length_ms", &self.length_ms)] {
             samples.push(prefixed(&self.scope, "", name, Value::Histogram(Box::new(histogram.snapshot()))));
@@ -114,6 +126,7 @@ impl HttpStats {
     pub fn reset(&self) {
         self.downstream.reset();
         self.fault.reset();
+        self.health_check.reset();
         self.codes.reset();
     }
 }

@@ -104,3 +104,36 @@ fn access_logs_and_formats_are_judged_alike() {
         cases.iter().map(|(at, case, verdict)| (*at, case.as_str(), *verdict)).collect();
     check(&cases);
 }
+
+#[test]
+fn the_health_check_filter_is_judged_alike() {
+    let filters = |settings: &str| {
+        let filter = |name: &str, settings: &str| {
+            let url = type_url(&format!("extensions.filters.http.{name}"));
+            format!("{{ name: a, typed_config: {{ '@type': {url}, {settings} }} }}")
+        };
+        let check = filter("health_check.v3.HealthCheck", settings);
+        format!("{{ http_filters: [{check}, {}] }}", filter("router.v3.Router", ""))
+    };
+    let path = "headers: [{ name: ':path', string_match: { exact: /healthz } }]";
+    let cases: Vec<(At, String, Verdict)> = [
+        (format!("pass_through_mode: false, {path}"), BothAccept),
+        ("pass_through_mode: false".to_owned(), BothAccept),
+        (path.to_owned(), BothRefuse),
+        (format!("pass_through_mode: 1, {path}"), BothRefuse),
+        (format!("pass_through_mode: false, cache_time: 1s, {path}"), BothRefuse),
+        ("pass_through_mode: false, headers: [{ string_match: { exact: a } }]".to_owned(), BothRefuse),
+        (format!("pass_through_mode: true, {path}"), OnlyEnvoyAccepts), // the upstream would be asked
+        // Of the clusters' health, nothing is known here.
+        (
+            "pass_through_mode: false, cluster_min_healthy_percentages: { up: { value: 5 } }".to_owned(),
+            OnlyEnvoyAccepts,
+        ),
+    ]
+    .into_iter()
+    .map(|(settings, verdict)| (At::Http, filters(&settings), verdict))
+    .collect();
+    let cases: Vec<(At, &str, Verdict)> =
+        cases.iter().map(|(at, case, verdict)| (*at, case.as_str(), *verdict)).collect();
+    check(&cases);
+}

@@ -30,8 +30,9 @@ fn routes() -> Vec<Value> {
     vec![
         route("/dead", "dead"),
         route("/empty", "empty"),
-        // Long enough to see them wait on a busy machine.
-        with(route("/narrow", "narrow"), &json!({ "route": { "timeout": "4s" } })),
+        // Long enough to see them wait on a busy machine; who comes first is given up well before the one who waits.
+        with(route("/narrow-first", "narrow"), &json!({ "route": { "timeout": "3s" } })),
+        with(route("/narrow", "narrow"), &json!({ "route": { "timeout": "5s" } })),
         retried("/no-retries", "no-retries", &json!({ "retry_on": "5xx", "num_retries": 3 })),
         retried("/retried", "up", &json!({ "retry_on": "5xx,reset,connect-failure", "num_retries": 2 })),
         retried("/retried-dead", "dead", &json!({ "retry_on": "connect-failure", "num_retries": 2 })),
@@ -67,7 +68,7 @@ async fn an_upstream_that_can_not_be_reached() {
 #[tokio::test]
 async fn an_upstream_that_resets_closes_or_talks_nonsense() {
     same(config, async |stage| {
-        for path in ["/reset", "/close", "/garbage", "/cut", "/cut-chunks", "/big-head"] {
+        for path in ["/reset", "/close", "/garbage", "/cut", "/cut-head", "/cut-chunks", "/big-head"] {
             stage.get(path).await;
         }
     })
@@ -118,13 +119,15 @@ async fn a_breaker_that_is_open_refuses_at_once() {
     same(config, async |stage| {
         let address = stage.subject.address("main");
         // One request is carried, then one waits, and whoever comes now is refused.
-        let hold = || {
-            tokio::spawn(async move { crate::support::client::Http::new(address).get("/narrow/never").await.status })
+        let hold = |path: &'static str| {
+            tokio::spawn(async move { crate::support::client::Http::new(address).get(path).await.status })
         };
-        let carried = hold();
-        eventually("one is carried", PATIENCE, async || (stage.upstream.count("/narrow/never") == 1).then_some(()))
-            .await;
-        let held = [carried, hold()];
+        let carried = hold("/narrow-first/never");
+        eventually("one is carried", PATIENCE, async || {
+            (stage.upstream.count("/narrow-first/never") == 1).then_some(())
+        })
+        .await;
+        let held = [carried, hold("/narrow/never")];
         eventually("one waits", PATIENCE, async || {
             (stage.subject.statistic("cluster.narrow.upstream_rq_pending_active").await == 1).then_some(())
         })

@@ -16,11 +16,11 @@ use super::subject::Kind;
 use crate::support::tidegate::Launch;
 use crate::support::{PATIENCE, eventually};
 
-fn limited(prefix: &str, rate_limits: &Value) -> Value {
+pub(super) fn limited(prefix: &str, rate_limits: &Value) -> Value {
     with(route(prefix, "up"), &json!({ "route": { "rate_limits": rate_limits } }))
 }
 
-fn generic(value: &str) -> Value {
+pub(super) fn generic(value: &str) -> Value {
     json!([{ "actions": [{ "generic_key": { "descriptor_value": value } }] }])
 }
 
@@ -30,7 +30,12 @@ fn config(places: &Places<'_>, service: std::net::SocketAddr, filter: &Value, ro
         &[cluster("up", &[places.upstream]), http2(cluster("service", &[service])), cluster("dead", &[places.nobody])],
     );
     // A setting that nothing in a file needs is a mistake in it.
-    let has_formats = routes.iter().any(|route| route.to_string().contains("\"descriptor_value\":\"%"));
+    let is_formatted = |route: &Value| {
+        let text = route.to_string();
+        // Of remote_address_match it is always a format.
+        text.contains("\"descriptor_value\":\"%") && !text.contains("remote_address_match")
+    };
+    let has_formats = routes.iter().any(is_formatted);
     if has_formats { formatting_descriptors(config) } else { config }
 }
 
@@ -61,9 +66,19 @@ async fn tidegate_refuses_what_is_over_the_limit() {
 }
 
 /// Plays on both proxies with a recorder each, and compares what the recorders were asked, too.
-async fn same_questions(
+pub(super) async fn same_questions(
     filter: Value,
     routes: Vec<Value>,
+    prepare: impl Fn(&Recorder),
+    play: impl AsyncFn(&mut super::stage::Stage),
+    calls: usize,
+) {
+    same_questions_of(|places, service| config(places, service, &filter, &routes), prepare, play, calls).await;
+}
+
+/// The same with a bootstrap of one's own, which is told where the recorder is.
+pub(super) async fn same_questions_of(
+    config: impl Fn(&Places<'_>, std::net::SocketAddr) -> Value,
     prepare: impl Fn(&Recorder),
     play: impl AsyncFn(&mut super::stage::Stage),
     calls: usize,
@@ -72,8 +87,7 @@ async fn same_questions(
     recorders.iter().for_each(&prepare);
     let next = std::sync::atomic::AtomicUsize::new(0);
     let config = |places: &Places<'_>| {
-        let service = recorders[next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)].address();
-        config(places, service, &filter, &routes)
+        config(places, recorders[next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)].address())
     };
     same(config, async |stage| {
         let recorder = &recorders[usize::from(stage.subject.kind == Kind::Ours)];

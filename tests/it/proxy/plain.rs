@@ -19,9 +19,9 @@ fn last_head(stage: &Stage) -> Vec<String> {
         .expect("upstream was asked")
         .lines()
         .map(|line| match line.split_once(": ") {
-            Some((name @ ("x-request-id" | "x-envoy-expected-rq-timeout-ms"), value)) => {
-                format!("{name}: {} letters", value.len())
-            }
+            Some((name @ "x-request-id", value)) => format!("{name}: {} letters", value.len()),
+            // A part of the time may be over.
+            Some((name @ "x-envoy-expected-rq-timeout-ms", _)) => format!("{name}: some"),
             _ => line.to_owned(),
         })
         .collect();
@@ -63,6 +63,9 @@ async fn upstream_sees_the_same_head() {
             let head = last_head(stage).join(" | ");
             stage.note(head);
         }
+        stage.ask("main", Request::post("/empty").body(Bytes::new()).unwrap()).await;
+        let head = last_head(stage).join(" | ");
+        stage.note(head);
         stage.ask_http2("main", "/two").await;
         let head = last_head(stage).join(" | ");
         stage.note(head);

@@ -46,7 +46,7 @@ const WATCHED: [&str; 26] = [
 ];
 
 /// Headers of an answer that are compared.
-const HEADERS: [&str; 16] = [
+const HEADERS: [&str; 18] = [
     "content-length",
     "content-type",
     "x-envoy-overloaded",
@@ -63,6 +63,8 @@ const HEADERS: [&str; 16] = [
     "server",
     "grpc-status",
     "connection",
+    "x-envoy-upstream-healthchecked-cluster",
+    "x-envoy-immediate-health-check-fail",
 ];
 
 /// A proxy and its upstream.
@@ -86,9 +88,18 @@ pub(super) struct Places<'p> {
 
 /// Plays the same on both proxies and compares the transcripts. Skips where Envoy isn't installed.
 pub(super) async fn same(config: impl Fn(&Places<'_>) -> Value, play: impl AsyncFn(&mut Stage)) {
+    same_with(&[], config, play).await;
+}
+
+/// The same with arguments on both command lines.
+pub(super) async fn same_with(
+    arguments: &[&str],
+    config: impl Fn(&Places<'_>) -> Value,
+    play: impl AsyncFn(&mut Stage),
+) {
     let mut transcripts = Vec::new();
     for kind in [Kind::Envoy, Kind::Ours] {
-        let Some(mut stage) = Stage::start(kind, &config).await else { return };
+        let Some(mut stage) = Stage::start_with(kind, arguments, &config).await else { return };
         play(&mut stage).await;
         transcripts.push(stage.finish().await);
     }
@@ -105,10 +116,14 @@ pub(super) async fn same(config: impl Fn(&Places<'_>) -> Value, play: impl Async
 
 impl Stage {
     pub(super) async fn start(kind: Kind, config: impl Fn(&Places<'_>) -> Value) -> Option<Stage> {
+        Stage::start_with(kind, &[], config).await
+    }
+
+    async fn start_with(kind: Kind, arguments: &[&str], config: impl Fn(&Places<'_>) -> Value) -> Option<Stage> {
         let upstream = Scripted::start().await;
         // Bound and let go: a port that is closed for as long as the test takes.
         let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let subject = Subject::start(kind, |folder| {
+        let subject = Subject::start(kind, arguments, |folder| {
             config(&Places { folder: folder.path(), upstream: upstream.address(), nobody })
         })
         .await?;
@@ -213,7 +228,9 @@ fn is_watched(name: &str) -> bool {
     if let Some((_, rest)) = name.strip_prefix("http.").and_then(|name| name.split_once('.')) {
         return ["downstream_rq_2xx", "downstream_rq_4xx", "downstream_rq_5xx", "no_route", "rq_direct_response"]
             .contains(&rest)
-            || ["fault.aborts_injected", "fault.delays_injected"].contains(&rest);
+            || ["fault.aborts_injected", "fault.delays_injected"].contains(&rest)
+            || ["health_check.ok", "health_check.failed", "health_check.request_total"].contains(&rest)
+            || ["downstream_rq_header_timeout", "downstream_cx_idle_timeout"].contains(&rest);
     }
     if let Some((_, rest)) = name.strip_prefix("cluster.").and_then(|name| name.split_once('.')) {
         let rest = rest.strip_prefix("external.").or_else(|| rest.strip_prefix("internal.")).unwrap_or(rest);
@@ -260,7 +277,9 @@ async fn exchange(address: SocketAddr, mut request: Request<Bytes>, is_http2: bo
         }
     }
     let status = head.status.as_u16();
-    (status, format!("{status} [{}] {text:?}{end}", told(&head.headers).join(", ")))
+    // A long body is told by its length.
+    let text = if text.len() > 1000 { format!("{} bytes", text.len()) } else { format!("{text:?}") };
+    (status, format!("{status} [{}] {text}{end}", told(&head.headers).join(", ")))
 }
 
 fn told(headers: &HeaderMap) -> Vec<String> {

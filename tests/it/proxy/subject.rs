@@ -31,8 +31,12 @@ pub(super) struct Subject {
 // === impl Subject ===
 
 impl Subject {
-    /// Starts it with that file; `None` if it isn't installed.
-    pub(super) async fn start(kind: Kind, config: impl FnOnce(&TempDir) -> Value) -> Option<Subject> {
+    /// Starts it with that file and these arguments, which both know; `None` if it isn't installed.
+    pub(super) async fn start(
+        kind: Kind,
+        arguments: &[&str],
+        config: impl FnOnce(&TempDir) -> Value,
+    ) -> Option<Subject> {
         let folder = TempDir::new().unwrap();
         let (file, admin) = (folder.path().join("config.json"), folder.path().join("admin"));
         std::fs::write(&file, config(&folder).to_string()).unwrap();
@@ -45,7 +49,7 @@ impl Subject {
             }
             Kind::Ours => Command::new(env!("CARGO_BIN_EXE_tidegate-proxy")),
         };
-        command.arg("-c").arg(&file).arg("--admin-address-path").arg(&admin);
+        command.args(arguments).arg("-c").arg(&file).arg("--admin-address-path").arg(&admin);
         let mut process = Process::spawn(&format!("{kind:?}"), &mut command);
         let (admin, listeners) = envoy::live(&mut process, &admin).await;
         Some(Subject { kind, process, admin, listeners, folder })

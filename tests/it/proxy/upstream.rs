@@ -124,6 +124,10 @@ async fn behave(stream: &mut TcpStream, behaviour: &str, count: usize) -> Option
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc").await.ok()?;
             None
         }
+        "cut-head" => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n").await.ok()?;
+            None
+        }
         "cut-chunks" => {
             stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n").await.ok()?;
             None

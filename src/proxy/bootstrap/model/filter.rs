@@ -27,6 +27,8 @@ pub enum FilterConfig {
     LocalRateLimit(LocalRateLimit),
     /// `envoy.extensions.filters.http.fault.v3.HTTPFault`
     Fault(Fault),
+    /// `envoy.extensions.filters.http.health_check.v3.HealthCheck`
+    HealthCheck(HealthCheckFilter),
     /// `envoy.extensions.filters.http.router.v3.Router`
     Router(Router),
 }
@@ -207,6 +209,13 @@ pub struct FaultAbort {
     pub http_status: StatusCode,
     /// `percentage`; default none.
     pub percentage: FractionalPercent,
+}
+
+/// The filter that answers health checks of the proxy itself; `pass_through_mode` is off.
+#[derive(Clone, Debug)]
+pub struct HealthCheckFilter {
+    /// `headers`: which requests are health checks; all of them if there are none.
+    pub headers: Vec<HeaderMatcher>,
 }
 
 /// The filter that sends requests upstream.

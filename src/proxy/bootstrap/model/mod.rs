@@ -21,8 +21,8 @@ pub use cluster::{
     UpstreamProtocol,
 };
 pub use filter::{
-    Fault, FaultAbort, FaultDelay, FilterConfig, HttpFilter, LocalRateLimit, OverrideOption, PerFilterConfig,
-    RateLimitFilter, RateLimitPerRoute, RequestType, Router, TokenBucket, VirtualHostRateLimits,
+    Fault, FaultAbort, FaultDelay, FilterConfig, HealthCheckFilter, HttpFilter, LocalRateLimit, OverrideOption,
+    PerFilterConfig, RateLimitFilter, RateLimitPerRoute, RequestType, Router, TokenBucket, VirtualHostRateLimits,
 };
 pub use listener::{AccessLog, AccessLogSink, Codec, Http2Settings, HttpConnections, Listener};
 pub use rate_limit::{

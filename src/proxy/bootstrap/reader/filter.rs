@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::super::model::{
-    Fault, FaultAbort, FaultDelay, FilterConfig, FractionalPercent, HttpFilter, InitialMetadata, LocalRateLimit,
-    OverrideOption, PerFilterConfig, RateLimitFilter, RateLimitPerRoute, RequestType, Router, TokenBucket,
-    VirtualHostRateLimits,
+    Fault, FaultAbort, FaultDelay, FilterConfig, FractionalPercent, HealthCheckFilter, HttpFilter, InitialMetadata,
+    LocalRateLimit, OverrideOption, PerFilterConfig, RateLimitFilter, RateLimitPerRoute, RequestType, Router,
+    TokenBucket, VirtualHostRateLimits,
 };
 use super::super::object::Object;
 use super::super::value::Value;
@@ -18,6 +18,7 @@ const RATE_LIMIT: &str = "envoy.extensions.filters.http.ratelimit.v3.RateLimit";
 const RATE_LIMIT_PER_ROUTE: &str = "envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute";
 const LOCAL_RATE_LIMIT: &str = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
 const FAULT: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
+const HEALTH_CHECK: &str = "envoy.extensions.filters.http.health_check.v3.HealthCheck";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 /// What a route may say of a filter of any type.
 const ANY_FILTER: &str = "envoy.config.route.v3.FilterConfig";
@@ -36,12 +37,13 @@ pub(super) fn read(value: &Value<'_>, surroundings: &Surroundings<'_>) -> Option
             Some(RATE_LIMIT) => rate_limit_filter(&mut config, surroundings).map(FilterConfig::RateLimit),
             Some(LOCAL_RATE_LIMIT) => Some(FilterConfig::LocalRateLimit(local_rate_limit(&mut config, runtime))),
             Some(FAULT) => Some(FilterConfig::Fault(fault(&mut config))),
+            Some(HEALTH_CHECK) => health_check(&mut config).map(FilterConfig::HealthCheck),
             Some(ROUTER) => {
                 let suppress_envoy_headers = config.boolean("suppress_envoy_headers", false);
                 Some(FilterConfig::Router(Router { suppress_envoy_headers }))
             }
             Some(other) => {
-                config.unknown_type(other, &[RATE_LIMIT, LOCAL_RATE_LIMIT, FAULT, ROUTER]);
+                config.unknown_type(other, &[RATE_LIMIT, LOCAL_RATE_LIMIT, FAULT, HEALTH_CHECK, ROUTER]);
                 None
             }
             None => None,
@@ -78,7 +80,7 @@ pub(super) fn read_per_route(
                 FilterConfig::RateLimit(_) => RATE_LIMIT_PER_ROUTE,
                 FilterConfig::LocalRateLimit(_) => LOCAL_RATE_LIMIT,
                 FilterConfig::Fault(_) => FAULT,
-                FilterConfig::Router(_) => ANY_FILTER,
+                FilterConfig::HealthCheck(_) | FilterConfig::Router(_) => ANY_FILTER,
             };
             config.unknown_type(other, &[own, ANY_FILTER]);
             None
@@ -242,4 +244,12 @@ fn fault(config: &mut Object<'_>) -> Fault {
         headers: config.list("headers", |value| matching::header(&value)),
         max_active_faults: config.optional_count("max_active_faults", 0..=u32::MAX),
     }
+}
+
+fn health_check(config: &mut Object<'_>) -> Option<HealthCheckFilter> {
+    let pass_through = config.required("pass_through_mode")?;
+    if pass_through.boolean()? {
+        pass_through.mistake("true is not known to tidegate-proxy, which answers health checks itself; say false");
+    }
+    Some(HealthCheckFilter { headers: config.list("headers", |value| matching::header(&value)) })
 }

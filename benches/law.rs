@@ -34,10 +34,8 @@ fn observation(state: &State, law: &Law, now: Timestamp, failed: f64) -> Observa
         let answered = 300.0 * length.as_secs_f64();
         Ok(Counts { answered, failed: answered * failed, failed_locally: 0.0, slow: 0.0, latency: Some(0.05) })
     };
-    let (newest, fast, slow, long) =
-        (counts(windows.newest), counts(windows.fast), counts(windows.slow), counts(windows.long));
     let admitted_in = Admitted { newest: 300.0, fast: 300.0, slow: 300.0, long: 300.0 };
-    let sample = Some(Sample { at: now, windows, newest, fast, slow, long });
+    let sample = Some(Sample::of(now, windows, counts));
     Observation { sample, offered: 400.0, admitted: 300.0, admitted_in }
 }
 

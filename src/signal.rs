@@ -127,6 +127,24 @@ impl Counts {
     }
 }
 
+// === impl Sample ===
+
+impl Sample {
+    /// What `counts` says of each of the windows, which end at `at`.
+    #[must_use]
+    pub fn of(at: Timestamp, windows: Windows, counts: impl Fn(Duration) -> Result<Counts, Absence>) -> Sample {
+        let Windows { newest, fast, slow, long } = windows;
+        let (newest, fast, slow, long) = (counts(newest), counts(fast), counts(slow), counts(long));
+        Sample { at, windows, newest, fast, slow, long }
+    }
+
+    /// A sample that says of all windows that there is nothing.
+    #[must_use]
+    pub fn absent(at: Timestamp, windows: Windows, absence: &Absence) -> Sample {
+        Sample::of(at, windows, |_| Err(absence.clone()))
+    }
+}
+
 // === impl Absence ===
 
 impl Absence {

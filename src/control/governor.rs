@@ -272,7 +272,7 @@ impl Governor {
     ) -> (Option<Sample>, Vec<String>) {
         let source = match &with.source {
             Ok(source) => source,
-            Err(absence) => return (Some(nothing(lengths, now, absence)), Vec::new()),
+            Err(absence) => return (Some(Sample::absent(now, *lengths, absence)), Vec::new()),
         };
         if let (Some(pause), Some(last)) = (self.backoff.pause(Instant::now()), &self.absence) {
             let reason = format!(
@@ -280,7 +280,7 @@ impl Governor {
                 self.backoff.failures(),
                 pause.as_secs() + 1
             );
-            return (Some(nothing(lengths, now, &Absence::new(last.kind, reason))), Vec::new());
+            return (Some(Sample::absent(now, *lengths, &Absence::new(last.kind, reason))), Vec::new());
         }
         let sample = source.sample(&self.service, lengths, now).await;
         let queries = source.questions(&self.service, lengths);
@@ -306,14 +306,10 @@ impl Governor {
     /// What the law is told: the sample, and our own counts. `None` until two polls have seen the gate.
     fn observe<R, S>(&self, with: &Surroundings<R, S>, sample: Option<Sample>, now: Timestamp) -> Option<Observation> {
         let rates = |length: Duration| with.seen.rates(&self.service.name, now, length);
-        let lately = rates(self.service.interval.max(Duration::from_secs(5)))?;
+        let lately = with.seen.lately(&self.service, now)?;
         let admitted = |length: Duration| rates(length).map_or(lately.admitted, |rates| rates.admitted);
-        let admitted_in = sample.as_ref().map_or_else(Admitted::default, |sample| Admitted {
-            newest: admitted(sample.windows.newest),
-            fast: admitted(sample.windows.fast),
-            slow: admitted(sample.windows.slow),
-            long: admitted(sample.windows.long),
-        });
+        let admitted_in =
+            sample.as_ref().map_or_else(Admitted::default, |sample| Admitted::over(&sample.windows, admitted));
         Some(Observation { sample, offered: lately.offered, admitted: lately.admitted, admitted_in })
     }
 
@@ -360,12 +356,6 @@ impl Governor {
             tracing::debug!(service = name, "{name}: {decision}");
         }
     }
-}
-
-/// A sample that says of all windows that there is nothing.
-fn nothing(lengths: &Windows, at: Timestamp, absence: &Absence) -> Sample {
-    let nothing = || Err(absence.clone());
-    Sample { at, windows: *lengths, newest: nothing(), fast: nothing(), slow: nothing(), long: nothing() }
 }
 
 /// The tick after the one that was due: one interval later, or as many as have passed meanwhile.

@@ -14,6 +14,7 @@ use super::law::Hand;
 use super::record::{Poll, ReplicaId, Standing};
 use super::store_clock::StoreClock;
 use crate::clock::Timestamp;
+use crate::rules::service::Service;
 
 /// What was seen, for the tasks of one process.
 #[derive(Debug, Default)]
@@ -35,6 +36,9 @@ struct SeenService {
     standing: Standing,
     history: History,
 }
+
+/// A shorter time says too little of a rate.
+const LATELY_MIN: Duration = Duration::from_secs(5);
 
 // === impl Seen ===
 
@@ -76,6 +80,11 @@ impl Seen {
     /// Our own counts of a service over the last `length`.
     pub(super) fn rates(&self, service: &str, now: Timestamp, length: Duration) -> Option<Rates> {
         self.lock().services.get(service)?.history.rates(now, length)
+    }
+
+    /// The same over the last interval of the service, and at least [`LATELY_MIN`].
+    pub(super) fn lately(&self, service: &Service, now: Timestamp) -> Option<Rates> {
+        self.rates(&service.name, now, service.interval.max(LATELY_MIN))
     }
 
     /// How a service stood when it was seen last.

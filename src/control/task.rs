@@ -418,11 +418,10 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
             let place = self.governed.get(name)?;
             let standing = seen.standing(name).unwrap_or_default();
             let service = Arc::clone(&place.service);
-            let lately = service.interval.max(Duration::from_secs(5));
             Some(ServiceView {
-                limit: standing.gate.map_or(service.start, |gate| gate.limit_at(at)),
+                limit: standing.gate.map_or(service.first_limit(), |gate| gate.limit_at(at)),
                 generation: standing.gate.map_or(0, |gate| gate.governed.generation),
-                rates: seen.rates(name, at, lately),
+                rates: seen.lately(&service, at),
                 hand: standing.hand.filter(|hand| hand.is_on(at)),
                 last: place.last.clone(),
                 changes: place.changes,

@@ -93,10 +93,7 @@ impl PrometheusSource {
         let deadline = started + self.timeout;
         match self.windows(service, windows, now, started, deadline).await {
             Ok([newest, fast, slow, long]) => Sample { at: now, windows: *windows, newest, fast, slow, long },
-            Err(absence) => {
-                let absent = || Err(absence.clone());
-                Sample { at: now, windows: *windows, newest: absent(), fast: absent(), slow: absent(), long: absent() }
-            }
+            Err(absence) => Sample::absent(now, *windows, &absence),
         }
     }
 

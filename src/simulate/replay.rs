@@ -105,20 +105,8 @@ impl Series {
         };
         let counts = |length: Duration| self.counts(law, now, length.as_secs_f64());
         let admitted = |length: Duration| own(length.as_secs_f64()).1;
-        let sample = windows.map(|windows| Sample {
-            at,
-            windows,
-            newest: counts(windows.newest),
-            fast: counts(windows.fast),
-            slow: counts(windows.slow),
-            long: counts(windows.long),
-        });
-        let admitted_in = windows.map_or(Admitted::default(), |windows| Admitted {
-            newest: admitted(windows.newest),
-            fast: admitted(windows.fast),
-            slow: admitted(windows.slow),
-            long: admitted(windows.long),
-        });
+        let sample = windows.map(|windows| Sample::of(at, windows, counts));
+        let admitted_in = windows.map_or(Admitted::default(), |windows| Admitted::over(&windows, admitted));
         // Counters that were scraped say nothing of less than two scrapes.
         let (offered, admitted) = own((2.0 * law.scrape + 1.0).max(law.interval));
         Observation { sample, offered, admitted, admitted_in }

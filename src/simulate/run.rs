@@ -159,21 +159,9 @@ fn observe(state: &State, law: &Law, metrics: &Metrics, own: &Own, now: f64) -> 
     let sample = lengths.map(|windows| {
         let oldest = 2.0 * law.scrape + law.interval;
         let counts = |length: std::time::Duration| metrics.window(now, length.as_secs_f64(), oldest);
-        Sample {
-            at: instant(now),
-            windows,
-            newest: counts(windows.newest),
-            fast: counts(windows.fast),
-            slow: counts(windows.slow),
-            long: counts(windows.long),
-        }
+        Sample::of(instant(now), windows, counts)
     });
-    let admitted_in = lengths.map_or(Admitted::default(), |windows| Admitted {
-        newest: admitted(windows.newest),
-        fast: admitted(windows.fast),
-        slow: admitted(windows.slow),
-        long: admitted(windows.long),
-    });
+    let admitted_in = lengths.map_or(Admitted::default(), |windows| Admitted::over(&windows, admitted));
     Observation { sample, offered: own.offered(lately), admitted: own.admitted(lately), admitted_in }
 }
 

@@ -1,6 +1,8 @@
 //! What one step is told: the answers of the metrics, and our own counts.
 
-use crate::signal::{Absence, AbsenceKind, Counts, Sample};
+use std::time::Duration;
+
+use crate::signal::{Absence, AbsenceKind, Counts, Sample, Windows};
 
 /// What is known at one instant. Rates are requests per second, counted by ourselves and summed over all replicas.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +42,17 @@ pub(super) struct Reading {
 
 /// Highest rate and count that are believed. Beyond it sums would lose whole requests.
 const BELIEVED_MAX: f64 = 9_007_199_254_740_992.0;
+
+// === impl Admitted ===
+
+impl Admitted {
+    /// What `admitted` says of each of the windows.
+    #[must_use]
+    pub fn over(windows: &Windows, admitted: impl Fn(Duration) -> f64) -> Admitted {
+        let Windows { newest, fast, slow, long } = *windows;
+        Admitted { newest: admitted(newest), fast: admitted(fast), slow: admitted(slow), long: admitted(long) }
+    }
+}
 
 // === impl Observation ===
 

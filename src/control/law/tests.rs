@@ -31,21 +31,13 @@ pub(super) fn sample(state: &State, law: &Law, at: Timestamp, rate: f64, failed:
         let answered = rate * length.as_secs_f64();
         Ok(Counts { answered, failed: answered * failed, failed_locally: 0.0, slow: answered * slow, latency: None })
     };
-    Some(Sample {
-        at,
-        windows,
-        newest: counts(windows.newest),
-        fast: counts(windows.fast),
-        slow: counts(windows.slow),
-        long: counts(windows.long),
-    })
+    Some(Sample::of(at, windows, counts))
 }
 
 /// A question that failed.
 pub(super) fn absent(state: &State, law: &Law, at: Timestamp, kind: AbsenceKind) -> Option<Sample> {
     let windows = windows(state, law, at)?;
-    let absence = || Err(Absence::new(kind, "no answer"));
-    Some(Sample { at, windows, newest: absence(), fast: absence(), slow: absence(), long: absence() })
+    Some(Sample::absent(at, windows, &Absence::new(kind, "no answer")))
 }
 
 /// The same rate admitted in every window.

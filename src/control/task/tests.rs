@@ -71,15 +71,7 @@ impl Plant {
 
 impl SignalSource for Plant {
     async fn sample(&self, _: &Service, windows: &Windows, now: Timestamp) -> Sample {
-        let Windows { newest, fast, slow, long } = *windows;
-        Sample {
-            at: now,
-            windows: *windows,
-            newest: self.counts(newest),
-            fast: self.counts(fast),
-            slow: self.counts(slow),
-            long: self.counts(long),
-        }
+        Sample::of(now, *windows, |length| self.counts(length))
     }
 
     async fn scrape_interval(&self, _: &Service) -> Option<Duration> {

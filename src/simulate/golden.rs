@@ -52,19 +52,17 @@ fn surge(c: f64, calm: f64, times: f64, from: f64, until: f64) -> Course {
     Course::constant(calm * c).jump(from, times * c).jump(until, calm * c)
 }
 
-/// Design: 6. The limit is tried upwards until something is slow, and where a gate paces what comes nothing is slow
-/// before the capacity is passed: each look costs a settle of collapsing.
-const V5: f64 = 6.6;
-
 /// Design: 90. Six seconds at two fifths of the capacity pass before the first cut, a tenth of these 60 s.
 const G7: f64 = 89.0;
 
-/// Design: 5. As in 5, with settles of 23.5 s: 11 s until the first cut are 3.4 % already.
+/// Design: 5. The limit is tried upwards until something is slow, and where a gate paces what comes nothing is slow
+/// before the capacity is passed: each look costs a settle of collapsing, here 23.5 s; and 11 s until the first cut are
+/// 3.4 % already.
 const V11: f64 = 8.7;
 
 /// Design: 95. After the quiet the full bucket passes twice the limit in one second, which collapses; and the cut is
 /// sized by 11 s of which half were quiet, so it goes to half of what the service could do, for one settle.
-const G17: f64 = 93.3;
+const G17: f64 = 94.0;
 
 fn runs(scenario: &Scenario) -> Vec<Run> {
     (1..=SEEDS).map(|seed| run(&Scenario { seed, ..scenario.clone() })).collect()
@@ -128,7 +126,7 @@ fn a_surge_is_held_although_errors_are_always_above_the_target() {
 // 5
 #[test]
 fn a_service_that_collapses_under_load_is_kept_from_it() {
-    check(&five(), &Bounds { g: 86.0, v: V5, p: 20.0, ..ANY });
+    check(&five(), &Bounds { g: 86.0, v: 6.0, p: 20.0, ..ANY });
 }
 
 // 6
@@ -217,6 +215,13 @@ fn a_loss_that_begins_within_the_first_window_is_not_taken_for_a_bad_deploy() {
             run.news().filter(|(_, decision)| decision.action == crate::control::law::Action::Restore).count();
         assert_eq!(restored, 0, "load was the cause");
     }
+}
+
+// Nor this: the knee is remembered as long as a look past it is dear, and with metrics each second it is cheap.
+#[test]
+fn with_metrics_each_second_capacity_that_returns_is_found_within_a_minute() {
+    check(&nineteen(340.0), &Bounds { r: 60.0, ..ANY });
+    check(&nineteen(600.0), &Bounds { g: 94.0, v: 5.0, p: 15.0, r: 60.0, ..ANY });
 }
 
 // Nor this: whoever has always failed so much has no usual latency, so two cuts are needed to see that none helps.
@@ -370,5 +375,16 @@ fn eighteen() -> Scenario {
         metrics: MetricsTerms::plain(1.0),
         demand: Course::constant(300.0),
         ..plain(400.0)
+    }
+}
+fn nineteen(until: f64) -> Scenario {
+    let capacity = Course::constant(100.0).jump(300.0, 50.0).jump(until, 100.0);
+    Scenario {
+        service: ServiceTerms::plain(capacity),
+        law: law(200.0, 1.0, 1.0),
+        metrics: MetricsTerms::plain(1.0),
+        demand: Course::constant(85.0),
+        disturbance: (300.0, until),
+        ..plain(100.0)
     }
 }

@@ -48,7 +48,7 @@ fn draw(seed: u64) -> Scenario {
 }
 
 #[test]
-fn over_a_broad_mix_goodput_and_errors_are_what_the_design_promises_and_refusals_nearly() {
+fn over_a_broad_mix_goodput_errors_and_refusals_are_what_the_design_promises() {
     let measure = |seed: u64| {
         let scenario = draw(seed);
         Measures::of(&run(&scenario), scenario.disturbance, scenario.law.errors)
@@ -58,6 +58,5 @@ fn over_a_broad_mix_goodput_and_errors_are_what_the_design_promises_and_refusals
     println!("{mean:.2?}");
     assert!(mean.goodput >= 86.0, "{mean:.2?}");
     assert!(mean.passed <= 8.0, "{mean:.2?}");
-    // Design: 2. A third of this mix loses capacity for minutes; what returns is found in one to four of them.
-    assert!(mean.refused_calm <= 2.3, "{mean:.2?}");
+    assert!(mean.refused_calm <= 2.0, "{mean:.2?}");
 }

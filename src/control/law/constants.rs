@@ -94,8 +94,10 @@ pub struct Constants {
     pub near_brittle: f64,
     /// How far past the knee one look goes.
     pub probe: f64,
-    /// How long the knee is not looked past, in seconds. Each look costs one settle of slow answers; longer memories
-    /// find capacity that came back later.
+    /// How long the knee is not looked past, in settles: each look costs one settle of slow answers, so this is what
+    /// looking costs, however often the metrics come. Longer memories find capacity that came back later...
+    pub memory_settles: f64,
+    /// ... and in seconds, at most.
     pub memory: f64,
     /// The same after the service toppled, where it is brittle.
     pub memory_brittle: f64,
@@ -201,6 +203,15 @@ impl Law {
         self.lead() + self.newest()
     }
 
+    /// Seconds for which a knee is not looked past. After a brittle service toppled there it is long.
+    pub(super) fn memory(&self, is_toppled: bool) -> f64 {
+        let constants = &self.constants;
+        if self.brittle && is_toppled {
+            return constants.memory_brittle;
+        }
+        (constants.memory_settles * self.settle().max(self.interval)).min(constants.memory)
+    }
+
     /// A rate brought within the bounds. What is no number is the lower bound.
     pub(super) fn within_bounds(&self, rate: f64) -> f64 {
         // `max` first: it drops what is no number.
@@ -236,11 +247,12 @@ impl Default for Constants {
             cut_at_least: 0.96,
             nudge: 0.04,
             step: 0.1,
-            big_step: 0.3,
+            big_step: 0.5,
             leap: 2.0,
             near: 0.97,
             near_brittle: 0.85,
             probe: 0.03,
+            memory_settles: 7.0,
             memory: 120.0,
             memory_brittle: 600.0,
             clean: 0.7,

@@ -35,7 +35,7 @@ pub fn prospect(state: &State, law: &Law, decision: &Decision) -> String {
         ),
         Cause::AtKnee => match decision.knee {
             Some(knee) => {
-                let left = (memory(state, law) - knee.age).max(0.0);
+                let left = (law.memory(state.bad.is_some_and(|bad| bad.toppled)) - knee.age).max(0.0);
                 format!("the last bad look, at {}/s, has to be {} older", rate(knee.rate), seconds(left))
             }
             None => all_clean(law, decision),
@@ -68,14 +68,6 @@ fn all_clean(law: &Law, decision: &Decision) -> String {
         (_, true) => "the next sample has to be clean".to_owned(),
         (Action::Raise | Action::Drift, false) => format!("it goes on with {}", needed.join(" and ")),
         (_, false) => needed.join(" and "),
-    }
-}
-
-fn memory(state: &State, law: &Law) -> f64 {
-    if law.brittle && state.bad.is_some_and(|bad| bad.toppled) {
-        law.constants.memory_brittle
-    } else {
-        law.constants.memory
     }
 }
 

@@ -48,11 +48,7 @@ struct Top {
 fn top(law: &Law, bad: Option<BadRate>, now: Timestamp) -> Top {
     let constants = &law.constants;
     let Some(bad) = bad else { return Top { rate: f64::INFINITY, is_remembered: false } };
-    let (memory, near) = if law.brittle && bad.toppled {
-        (constants.memory_brittle, constants.near_brittle)
-    } else {
-        (constants.memory, constants.near)
-    };
-    let is_remembered = seconds_between(bad.at, now) < memory;
+    let near = if law.brittle && bad.toppled { constants.near_brittle } else { constants.near };
+    let is_remembered = seconds_between(bad.at, now) < law.memory(bad.toppled);
     Top { rate: bad.rate * if is_remembered { near } else { constants.near }, is_remembered }
 }

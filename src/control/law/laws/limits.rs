@@ -196,7 +196,7 @@ proptest! {
         (law, state) in with_state().prop_filter("enough answers", |(law, _)| law.min * law.newest() > 1_000.0)
     ) {
         let law = Law { brittle: false, ..law };
-        let memory = law.constants.memory / law.settle();
+        let memory = law.memory(false) / law.settle();
         let most = ((law.max / law.min).ln() / 1.1_f64.ln() + memory).ceil() as usize + 5;
         let settle = (law.settle() * 1e3).ceil() as u64 + 1;
         let mut now = at(21_000_000);

@@ -173,7 +173,7 @@ impl Governor {
         // What was decided is dated when it is decided: the answers may have taken a while.
         let Some(now) = with.seen.now(Instant::now()) else { return Ok(Outcome::NotYet) };
         let Some(observation) = self.observe(with, sample, now) else { return Ok(Outcome::NotYet) };
-        let hand = with.seen.hand(&self.service.name, now);
+        let hand = with.seen.hand(&self.service, now);
         let (state, decision) = advance(self.service.mode, hand, &state, &self.law, &observation, now);
         if with.epoch(Instant::now()) != Some(epoch) {
             return Ok(Outcome::TooLate);

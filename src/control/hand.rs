@@ -27,6 +27,9 @@ pub struct OperatorsHand {
     pub since: Timestamp,
     /// When it ends, by the store's clock.
     pub until: Timestamp,
+    /// Whether a limit outside the bounds was meant. One that was inside, and whose bounds a reload moves, stays inside.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// What somebody asks for, unchecked.
@@ -50,6 +53,7 @@ pub struct Order {
     hand: Hand,
     signature: Signature,
     lifetime: Duration,
+    force: bool,
 }
 
 /// Who wants something of a service, and why: what every wish of an operator is signed with.
@@ -133,7 +137,9 @@ impl Order {
             errors.push(HandError::Outside { limit, min: bounds.min, max: bounds.max });
         }
         match signature {
-            Ok(signature) if errors.is_empty() => Ok(Order { hand: asked.hand, signature, lifetime }),
+            Ok(signature) if errors.is_empty() => {
+                Ok(Order { hand: asked.hand, signature, lifetime, force: asked.force })
+            }
             _ => Err(errors),
         }
     }
@@ -153,6 +159,7 @@ impl Order {
             by: self.signature.by.clone(),
             since,
             until: since.saturating_add(self.lifetime),
+            force: self.force,
         }
     }
 }
@@ -200,6 +207,15 @@ impl OperatorsHand {
     #[must_use]
     pub fn is_on(&self, now: Timestamp) -> bool {
         now < self.until
+    }
+
+    /// What becomes of the limit under these bounds.
+    #[must_use]
+    pub fn within(&self, bounds: &RateBounds) -> Hand {
+        match self.hand {
+            Hand::Override(limit) if !self.force => Hand::Override(bounds.clamp(limit)),
+            hand @ (Hand::Override(_) | Hand::Freeze) => hand,
+        }
     }
 }
 
@@ -249,6 +265,16 @@ mod tests {
         }
         let errors = order(asked(Hand::Override(rate(900.0)))).unwrap_err();
         assert_eq!(errors, ["900/s is outside the bounds 10/s to 500/s; force sets it all the same"]);
+    }
+
+    #[test]
+    fn bounds_that_move_take_a_limit_along_unless_it_was_meant_to_lie_outside() {
+        let tighter = RateBounds::new(rate(10.0), rate(120.0)).unwrap();
+        let wish = asked(Hand::Override(rate(300.0)));
+        let within = |wish| order(wish).unwrap().laid_at(Timestamp::from_millis(5)).within(&tighter);
+        assert_eq!(within(wish.clone()), Hand::Override(rate(120.0)));
+        assert_eq!(within(Asked { force: true, ..wish }), Hand::Override(rate(300.0)));
+        assert_eq!(within(asked(Hand::Freeze)), Hand::Freeze);
     }
 
     #[test]

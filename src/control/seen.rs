@@ -71,10 +71,10 @@ impl Seen {
     }
 
     /// What the operator wants of a service.
-    pub(super) fn hand(&self, service: &str, now: Timestamp) -> Option<Hand> {
+    pub(super) fn hand(&self, service: &Service, now: Timestamp) -> Option<Hand> {
         let inner = self.lock();
-        let hand = inner.services.get(service)?.standing.hand.as_ref()?;
-        hand.is_on(now).then_some(hand.hand)
+        let hand = inner.services.get(&*service.name)?.standing.hand.as_ref()?;
+        hand.is_on(now).then(|| hand.within(&service.bounds))
     }
 
     /// Our own counts of a service over the last `length`.

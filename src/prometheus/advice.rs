@@ -56,6 +56,13 @@ impl PrometheusSource {
                     ));
                 } else if ratio >= ALL_FAILED {
                     advice.push(format!("{:.0}% of the answers count as failed; is what counts right?", ratio * 100.0));
+                } else if ratio > service.targets.errors {
+                    advice.push(format!(
+                        "{:.1}% of the answers failed in {} s, more than the target of {}%: the limit will be cut",
+                        ratio * 100.0,
+                        windows.long.as_secs(),
+                        service.targets.errors * 100.0
+                    ));
                 }
                 advice.extend(seen::fit_doubt(service, signals, window.fit));
                 if matches!(terms.single(Term::Failed), Ok(None)) {

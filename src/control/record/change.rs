@@ -209,6 +209,7 @@ mod tests {
             by: "ada".to_owned(),
             since: Timestamp::default(),
             until: Timestamp::from_millis(60_000),
+            force: false,
         };
         let signature = Signature::try_new("done", "ada").unwrap();
         for event in [

@@ -27,7 +27,12 @@ pub enum Command {
         files: Vec<PathBuf>,
     },
     /// Run the law over a described service or a recorded series.
-    Simulate(Options),
+    Simulate {
+        /// The operator's settings file, for where rule files are and for what they inherit.
+        settings: Option<PathBuf>,
+        /// What to run it over.
+        options: Options,
+    },
     /// Ask the admin listener of a replica that serves.
     Adaptive {
         /// The operator's settings file, for where the listener is.
@@ -96,8 +101,14 @@ enum Word {
 #[derive(Debug, Args)]
 struct SimulateArguments {
     /// Scenario file; config/simulate/inventory.yaml shows every key
-    #[arg(value_name = "SCENARIO")]
-    scenario: PathBuf,
+    #[arg(value_name = "SCENARIO", required_unless_present = "service")]
+    scenario: Option<PathBuf>,
+    /// Try this service of the rule files: its block is taken, not that of the scenario
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// Rule files, or directories of them [default: those of the settings]
+    #[arg(long, value_name = "FILES", num_args = 1.., requires = "service")]
+    rules: Vec<PathBuf>,
     /// Instead of the plant, counters recorded as CSV: time,offered,admitted,answered,failed,slow,latency_sum
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
@@ -127,13 +138,14 @@ where
     Ok(match word {
         None | Some(Word::Serve) => Command::Serve { settings },
         Some(Word::Check { files }) => Command::Check { settings, files },
-        Some(Word::Simulate(SimulateArguments { scenario, replay, seed, csv, json_lines, html })) => {
+        Some(Word::Simulate(SimulateArguments { scenario, service, rules, replay, seed, csv, json_lines, html })) => {
             let form = match (csv, json_lines) {
                 (true, _) => Form::Csv,
                 (_, true) => Form::JsonLines,
                 _ => Form::Table,
             };
-            Command::Simulate(Options { scenario, replay, seed, form, html })
+            let options = Options { scenario, service, rules, replay, seed, form, html };
+            Command::Simulate { settings, options }
         }
         Some(Word::Adaptive(asked)) => Command::Adaptive { settings, asked },
     })

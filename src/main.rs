@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Serve { settings } => serve(settings),
         Command::Check { settings, files } => check(settings, &files),
-        Command::Simulate(options) => simulate(&options),
+        Command::Simulate { settings, options } => simulate(settings, options),
         Command::Adaptive { settings, asked } => adaptive(settings, &asked),
     };
     match done {
@@ -134,9 +134,21 @@ fn show_services(rules: &RuleSet) -> Result<(), Failure> {
 }
 
 /// Tries the law on a described service or a recorded series.
-fn simulate(options: &simulate::command::Options) -> Result<(), Failure> {
-    let text = simulate::command::run(options).map_err(|error| failure(ExitStatus::Configuration, &error))?;
-    print(&text.trim_end());
+fn simulate(file: Option<PathBuf>, mut options: simulate::command::Options) -> Result<(), Failure> {
+    let mut loading = Options::default();
+    if options.service.is_some() {
+        let (settings, _notes) = read_settings(file)?;
+        loading = Options { defaults: settings.rules.defaults, merge_domains: settings.rules.merge_domains };
+        if options.rules.is_empty() {
+            options.rules = settings.rules.paths;
+        }
+    }
+    let told = simulate::command::run(&options, &loading);
+    let told = told.map_err(|error| failure(ExitStatus::Configuration, &error))?;
+    for note in &told.notes {
+        eprintln!("note: {note}");
+    }
+    print(&told.text.trim_end());
     Ok(())
 }
 

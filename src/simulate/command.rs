@@ -6,13 +6,20 @@ use thiserror::Error;
 
 use super::replay::Series;
 use super::run::run as simulated;
+use super::tried::{self, Tried};
 use super::{page, scenario, show};
+use crate::rules::service::Service;
+use crate::rules::{self, RuleSet, read_sources};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The scenario file.
-    pub scenario: PathBuf,
+    /// The scenario file; it may be missing where a service is named.
+    pub scenario: Option<PathBuf>,
+    /// A service of the rule files, whose law is taken instead of the scenario's.
+    pub service: Option<String>,
+    /// Rule files, and directories of them; those of the settings if there are none.
+    pub rules: Vec<PathBuf>,
     /// A recorded series to run the law over instead of the plant.
     pub replay: Option<PathBuf>,
     /// Chance, instead of the scenario's.
@@ -33,6 +40,12 @@ pub enum Form {
     /// A JSON object in each line.
     JsonLines,
 }
+
+/// What is said where nothing says what the law is.
+const NOTHING_NAMED: &str = "name a scenario file, or a service of the rule files with --service";
+
+/// Most services that a sentence names.
+const NAMED_MAX: usize = 20;
 
 /// Why nothing is simulated.
 #[derive(Debug, Error)]
@@ -58,32 +71,32 @@ pub enum SimulateError {
     Mistakes(Vec<String>),
 }
 
+/// What is printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// What was asked for.
+    pub text: String,
+    /// What was assumed and doesn't stand in the text, one sentence each.
+    pub notes: Vec<String>,
+}
+
 /// Does what is asked for and gives back what is to be printed. The same files and seed give the same text.
 ///
 /// # Errors
 /// A file can't be read or written, or is wrong; then all mistakes of both files are told at once.
-pub fn run(options: &Options) -> Result<String, SimulateError> {
-    let text = read(&options.scenario)?;
-    let named = scenario::read(&options.scenario.display().to_string(), &text);
-    let series = match &options.replay {
-        None => None,
-        Some(file) => Some(Series::read(&file.display().to_string(), &read(file)?)),
-    };
-    let (mut named, series) = match (named, series.transpose()) {
-        (Ok(named), Ok(series)) => (named, series),
-        (named, series) => {
-            let mistakes = named.err().into_iter().chain(series.err()).flatten();
-            return Err(SimulateError::Mistakes(mistakes.collect()));
-        }
-    };
-    if let Some(series) = series {
-        let decisions = series.replayed(&named.scenario.law);
-        return Ok(match options.form {
-            Form::Table => show::replayed(&named.name, &decisions),
-            Form::Csv => show::replayed_csv(&decisions),
-            Form::JsonLines => show::replayed_json_lines(&decisions),
-        });
+pub fn run(options: &Options, loading: &rules::Options) -> Result<Told, SimulateError> {
+    let rules = options.service.as_ref().map(|_| load(&options.rules, loading)).transpose()?;
+    let service = rules.as_ref().zip(options.service.as_deref()).map(|(rules, name)| service_of(rules, name));
+    let service = service.transpose()?;
+    if let Some(file) = &options.replay {
+        return replayed(options, file, service);
     }
+    let named = match (&options.scenario, service) {
+        (Some(file), service) => scenario::read(&name_of(file), &read(file)?, service),
+        (None, Some(service)) => Ok(tried::story(service)),
+        (None, None) => Err(vec![NOTHING_NAMED.to_owned()]),
+    };
+    let mut named = named.map_err(SimulateError::Mistakes)?;
     named.scenario.seed = options.seed.unwrap_or(named.scenario.seed);
     let run = simulated(&named.scenario);
     if let Some(file) = &options.html {
@@ -91,10 +104,62 @@ pub fn run(options: &Options) -> Result<String, SimulateError> {
         std::fs::write(file, page).map_err(|error| SimulateError::Unwritable { file: file.clone(), error })?;
     }
     Ok(match options.form {
-        Form::Table => show::table(&named, &run),
-        Form::Csv => show::csv(&run),
-        Form::JsonLines => show::json_lines(&run),
+        Form::Table => Told { text: show::table(&named, &run), notes: Vec::new() },
+        Form::Csv => Told { text: show::csv(&run), notes: named.notes },
+        Form::JsonLines => Told { text: show::json_lines(&run), notes: named.notes },
     })
+}
+
+/// Runs the law over a recorded series.
+fn replayed(options: &Options, file: &Path, service: Option<&Service>) -> Result<Told, SimulateError> {
+    let law = match (&options.scenario, service) {
+        (_, Some(service)) => {
+            let Tried { name, law, notes, .. } = Tried::of(service, None);
+            Ok((name, law, notes))
+        }
+        (Some(file), None) => {
+            scenario::read(&name_of(file), &read(file)?, None).map(|named| (named.name, named.scenario.law, Vec::new()))
+        }
+        (None, None) => Err(vec![NOTHING_NAMED.to_owned()]),
+    };
+    let series = Series::read(&name_of(file), &read(file)?);
+    let ((name, law, notes), series) = match (law, series) {
+        (Ok(law), Ok(series)) => (law, series),
+        (law, series) => {
+            let mistakes = law.err().into_iter().chain(series.err()).flatten();
+            return Err(SimulateError::Mistakes(mistakes.collect()));
+        }
+    };
+    let decisions = series.replayed(&law);
+    Ok(match options.form {
+        Form::Table => Told { text: show::replayed(&name, &notes, &decisions), notes: Vec::new() },
+        Form::Csv => Told { text: show::replayed_csv(&decisions), notes },
+        Form::JsonLines => Told { text: show::replayed_json_lines(&decisions), notes },
+    })
+}
+
+/// The rules of files, as a server would load them.
+fn load(files: &[PathBuf], loading: &rules::Options) -> Result<RuleSet, SimulateError> {
+    let loaded = read_sources(files).load(loading);
+    loaded.map(|(rules, _warnings)| rules).map_err(|errors| SimulateError::Mistakes(vec![errors.all().to_string()]))
+}
+
+fn service_of<'r>(rules: &'r RuleSet, name: &str) -> Result<&'r Service, SimulateError> {
+    rules.services().iter().find(|service| &*service.name == name).ok_or_else(|| {
+        let mut names: Vec<&str> = rules.services().iter().map(|service| &*service.name).collect();
+        let more = names.len().saturating_sub(NAMED_MAX);
+        names.truncate(NAMED_MAX);
+        let known = match (names.as_slice(), more) {
+            ([], _) => "they have no services".to_owned(),
+            (names, 0) => format!("they have {}", names.join(", ")),
+            (names, more) => format!("they have {} and {more} more", names.join(", ")),
+        };
+        SimulateError::Mistakes(vec![format!("the rule files have no service {name:?}; {known}")])
+    })
+}
+
+fn name_of(file: &Path) -> String {
+    file.display().to_string()
 }
 
 fn read(file: &Path) -> Result<String, SimulateError> {

@@ -21,6 +21,7 @@ pub mod replay;
 pub mod run;
 pub mod scenario;
 mod show;
+pub mod tried;
 
 pub use measure::Measures;
 pub use replay::replay;

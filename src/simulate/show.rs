@@ -32,10 +32,12 @@ pub(super) fn table(named: &Named, run: &Run) -> String {
     let scenario = &named.scenario;
     let (from, until) = scenario.disturbance;
     let measures = Measures::of(run, scenario.disturbance, scenario.law.errors);
-    let mut text = format!(
-        "{}, {} s, seed {}; disturbed from {from} to {until} s\n\n",
-        named.name, scenario.length, scenario.seed
-    );
+    let mut text =
+        format!("{}, {} s, seed {}; disturbed from {from} to {until} s\n", named.name, scenario.length, scenario.seed);
+    for note in &named.notes {
+        put(&mut text, format_args!("  {note}\n"));
+    }
+    text.push('\n');
     for (value, unit, what) in [
         (measures.goodput, "%", "goodput while disturbed, of what could be served"),
         (measures.violated, "%", "of that time over the error target"),
@@ -51,11 +53,15 @@ pub(super) fn table(named: &Named, run: &Run) -> String {
     text
 }
 
-pub(super) fn replayed(name: &str, decisions: &[(f64, Decision)]) -> String {
+pub(super) fn replayed(name: &str, notes: &[String], decisions: &[(f64, Decision)]) -> String {
     let mut text = format!(
-        "{name}, {} decisions; open loop: what would have been done, and for how long it was wanted\n\n",
+        "{name}, {} decisions; open loop: what would have been done, and for how long it was wanted\n",
         decisions.len()
     );
+    for note in notes {
+        put(&mut text, format_args!("  {note}\n"));
+    }
+    text.push('\n');
     text.push_str("   at s  decision\n");
     let told = news(decisions.iter().filter(|(_, decision)| decision.is_news()));
     text.push_str(if told.is_empty() { "         nothing would have been done\n" } else { &told });

@@ -112,6 +112,12 @@ struct SimulateArguments {
     /// Instead of the plant, counters recorded as CSV: time,offered,admitted,answered,failed,slow,latency_sum
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
+    /// Instead of the plant, what the service's Prometheus says of a past range that begins here: RFC 3339, or -6h
+    #[arg(long, value_name = "TIME", requires = "service", conflicts_with_all = ["replay", "scenario"], allow_hyphen_values = true)]
+    from: Option<String>,
+    /// Where the range ends, likewise
+    #[arg(long, value_name = "TIME", requires = "from", default_value = "now", allow_hyphen_values = true)]
+    to: String,
     /// Chance, instead of the scenario's
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
@@ -122,7 +128,7 @@ struct SimulateArguments {
     #[arg(long)]
     json_lines: bool,
     /// Also write a page with plots
-    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
 
@@ -138,17 +144,23 @@ where
     Ok(match word {
         None | Some(Word::Serve) => Command::Serve { settings },
         Some(Word::Check { files }) => Command::Check { settings, files },
-        Some(Word::Simulate(SimulateArguments { scenario, service, rules, replay, seed, csv, json_lines, html })) => {
-            let form = match (csv, json_lines) {
-                (true, _) => Form::Csv,
-                (_, true) => Form::JsonLines,
-                _ => Form::Table,
-            };
-            let options = Options { scenario, service, rules, replay, seed, form, html };
-            Command::Simulate { settings, options }
-        }
+        Some(Word::Simulate(arguments)) => Command::Simulate { settings, options: arguments.options() },
         Some(Word::Adaptive(asked)) => Command::Adaptive { settings, asked },
     })
+}
+
+// === impl SimulateArguments ===
+
+impl SimulateArguments {
+    fn options(self) -> Options {
+        let SimulateArguments { scenario, service, rules, replay, from, to, seed, csv, json_lines, html } = self;
+        let form = match (csv, json_lines) {
+            (true, _) => Form::Csv,
+            (_, true) => Form::JsonLines,
+            _ => Form::Table,
+        };
+        Options { scenario, service, rules, replay, range: from.map(|from| (from, to)), seed, form, html }
+    }
 }
 
 /// How to exit after `error` has been printed: help and version, printed to standard output, are successes.

@@ -4,10 +4,14 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::past::{self, Range, Replayed};
 use super::replay::Series;
 use super::run::run as simulated;
+use super::show::{Dates, Replay};
 use super::tried::{self, Tried};
 use super::{page, scenario, show};
+use crate::clock::Timestamp;
+use crate::prometheus::PrometheusSource;
 use crate::rules::service::Service;
 use crate::rules::{self, RuleSet, read_sources};
 
@@ -22,6 +26,8 @@ pub struct Options {
     pub rules: Vec<PathBuf>,
     /// A recorded series to run the law over instead of the plant.
     pub replay: Option<PathBuf>,
+    /// From when to when the service's Prometheus is asked instead, as it was written.
+    pub range: Option<(String, String)>,
     /// Chance, instead of the scenario's.
     pub seed: Option<u64>,
     /// What is printed.
@@ -66,6 +72,9 @@ pub enum SimulateError {
         /// Why.
         error: std::io::Error,
     },
+    /// The service's Prometheus can't be asked.
+    #[error("{0}")]
+    Unavailable(String),
     /// What a file says is wrong: every mistake, one per line.
     #[error("{}", .0.join("\n"))]
     Mistakes(Vec<String>),
@@ -100,8 +109,7 @@ pub fn run(options: &Options, loading: &rules::Options) -> Result<Told, Simulate
     named.scenario.seed = options.seed.unwrap_or(named.scenario.seed);
     let run = simulated(&named.scenario);
     if let Some(file) = &options.html {
-        let page = page::page(&named, &run);
-        std::fs::write(file, page).map_err(|error| SimulateError::Unwritable { file: file.clone(), error })?;
+        written(file, &page::page(&named, &run))?;
     }
     Ok(match options.form {
         Form::Table => Told { text: show::table(&named, &run), notes: Vec::new() },
@@ -130,12 +138,52 @@ fn replayed(options: &Options, file: &Path, service: Option<&Service>) -> Result
             return Err(SimulateError::Mistakes(mistakes.collect()));
         }
     };
-    let decisions = series.replayed(&law);
+    told(options, &Replay { name: &name, notes, decisions: series.replayed(&law), dates: Dates::Seconds })
+}
+
+/// Asks the service's own Prometheus about a past range and runs the law over the answers. `now` is the present;
+/// `progress` is told how many instants of how many are done.
+///
+/// # Errors
+/// The rules, the service or the range are wrong, or the server does not answer at all. Instants that it doesn't answer
+/// are absent samples.
+pub async fn past(
+    options: &Options,
+    loading: &rules::Options,
+    now: Timestamp,
+    progress: impl FnMut(usize, usize),
+) -> Result<Told, SimulateError> {
+    let wrong = |sentence: String| SimulateError::Mistakes(vec![sentence]);
+    let (name, (from, to)) = match (&options.service, &options.range) {
+        (Some(name), Some(range)) => (name, range),
+        _ => return Err(wrong(NOTHING_NAMED.to_owned())),
+    };
+    let rules = load(&options.rules, loading)?;
+    let service = service_of(&rules, name)?;
+    let range = Range::read(from, to, now).map_err(SimulateError::Mistakes)?;
+    let server = rules.prometheus().ok_or_else(|| wrong("the rule files name no Prometheus to ask".to_owned()))?;
+    let source = PrometheusSource::new(server).map_err(|error| wrong(error.to_string()))?;
+    let unavailable = |absence| SimulateError::Unavailable(format!("{} can't be asked: {absence}", server.url));
+    source.try_server().await.map_err(unavailable)?;
+    let Replayed { decisions, notes } = past::replayed(&source, service, range, progress).await.map_err(wrong)?;
+    told(options, &Replay { name, notes, decisions, dates: Dates::Utc })
+}
+
+/// A replay as it is asked for.
+fn told(options: &Options, replay: &Replay<'_>) -> Result<Told, SimulateError> {
+    if let Some(file) = &options.html {
+        written(file, &page::replayed(replay))?;
+    }
+    let notes = || replay.notes.clone();
     Ok(match options.form {
-        Form::Table => Told { text: show::replayed(&name, &notes, &decisions), notes: Vec::new() },
-        Form::Csv => Told { text: show::replayed_csv(&decisions), notes },
-        Form::JsonLines => Told { text: show::replayed_json_lines(&decisions), notes },
+        Form::Table => Told { text: show::replayed(replay), notes: Vec::new() },
+        Form::Csv => Told { text: show::replayed_csv(&replay.decisions), notes: notes() },
+        Form::JsonLines => Told { text: show::replayed_json_lines(&replay.decisions), notes: notes() },
     })
+}
+
+fn written(file: &Path, page: &str) -> Result<(), SimulateError> {
+    std::fs::write(file, page).map_err(|error| SimulateError::Unwritable { file: file.to_owned(), error })
 }
 
 /// The rules of files, as a server would load them.

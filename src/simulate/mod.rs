@@ -12,10 +12,12 @@ pub mod command;
 mod fields;
 #[cfg(test)]
 mod golden;
+mod instant;
 pub mod measure;
 #[cfg(test)]
 mod mix;
 mod page;
+pub mod past;
 pub mod plant;
 pub mod replay;
 pub mod run;

@@ -1,5 +1,7 @@
 //! `tidegate simulate`: the same input gives the same output, a page needs nothing else, and mistakes are told at once.
 
+mod past;
+
 use std::process::{Command, Output};
 
 use serde_json::Value;

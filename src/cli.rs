@@ -109,7 +109,8 @@ struct SimulateArguments {
     /// Rule files, or directories of them [default: those of the settings]
     #[arg(long, value_name = "FILES", num_args = 1.., requires = "service")]
     rules: Vec<PathBuf>,
-    /// Instead of the plant, counters recorded as CSV: time,offered,admitted,answered,failed,slow,latency_sum
+    /// Instead of the plant, what `tidegate adaptive record` wrote, or counters as CSV:
+    /// time,offered,admitted,answered,failed,slow,latency_sum
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
     /// Instead of the plant, what the service's Prometheus says of a past range that begins here: RFC 3339, or -6h
@@ -243,6 +244,7 @@ mod tests {
     fn adaptive_limits_have_words_of_their_own() {
         for line in [
             "status --json",
+            "record a --for 10m",
             "why a --admin http://127.0.0.1:1",
             "freeze a --reason b --for 10m",
             "override a 90/s --reason b --force",

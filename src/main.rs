@@ -105,12 +105,14 @@ fn adaptive(file: Option<PathBuf>, asked: &Adaptive) -> Result<(), Failure> {
     let user = std::env::var("USER").ok();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
-    let told = runtime.block_on(admin::cli::run(asked, &settings.admin, user.as_deref()));
+    let told = runtime.block_on(admin::cli::run(asked, &settings.admin, user.as_deref(), |line| print(&line)));
     let told = told.map_err(|wrong| match wrong {
         admin::cli::Failure::Wrong(text) => Failure { status: ExitStatus::Usage, text },
         admin::cli::Failure::Unavailable(text) => Failure { status: ExitStatus::Unavailable, text },
     })?;
-    print(&told);
+    if !told.is_empty() {
+        print(&told);
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::past::{self, Range, Replayed};
+use super::recording::{Again, Recording};
 use super::replay::Series;
 use super::run::run as simulated;
 use super::show::{Dates, Replay};
@@ -130,7 +131,17 @@ fn replayed(options: &Options, file: &Path, service: Option<&Service>) -> Result
         }
         (None, None) => Err(vec![NOTHING_NAMED.to_owned()]),
     };
-    let series = Series::read(&name_of(file), &read(file)?);
+    let text = read(file)?;
+    if Recording::is_one(&text) {
+        let (name, law, mut notes) = law.map_err(SimulateError::Mistakes)?;
+        let recording = Recording::read(&name_of(file), &text).map_err(SimulateError::Mistakes)?;
+        let Again { decisions, notes: more } = recording.again(&law);
+        // What was measured then is in the recording.
+        notes.retain(|note| !note.contains("scrape_interval"));
+        notes.extend(more);
+        return told(options, &Replay { name: &name, notes, decisions, dates: Dates::Utc });
+    }
+    let series = Series::read(&name_of(file), &text);
     let ((name, law, notes), series) = match (law, series) {
         (Ok(law), Ok(series)) => (law, series),
         (law, series) => {

@@ -19,6 +19,7 @@ mod mix;
 mod page;
 pub mod past;
 pub mod plant;
+pub mod recording;
 pub mod replay;
 pub mod run;
 pub mod scenario;

@@ -147,6 +147,9 @@ fn a_service_of_the_rule_files_is_tried_with_its_own_numbers() {
     assert!(table.contains("the service can do 150/s (half of its max)"), "{table}");
     assert!(table.lines().any(|line| line.contains("(cut)")), "{table}");
 
+    let file = rules(&format!("{SAME}    law: {{ step: 0.3, memory: 30s }}\n"));
+    assert_ne!(csv(&file, &[SCENARIO]), text_of(&[SCENARIO, "--csv"]), "and so does one of the law's own numbers");
+
     let file = rules("    bounds: { max: 300/s }\n");
     let table = text_of(&["--service", "inventory", "--rules", &file]);
     assert!(table.contains("scrape_interval is auto and nothing can be measured here: 15 s are taken"), "{table}");

@@ -27,7 +27,12 @@ pub enum Command {
         files: Vec<PathBuf>,
     },
     /// Run the law over a described service or a recorded series.
-    Simulate(Options),
+    Simulate {
+        /// The operator's settings file, for where rule files are and for what they inherit.
+        settings: Option<PathBuf>,
+        /// What to run it over.
+        options: Options,
+    },
     /// Ask the admin listener of a replica that serves.
     Adaptive {
         /// The operator's settings file, for where the listener is.
@@ -96,11 +101,24 @@ enum Word {
 #[derive(Debug, Args)]
 struct SimulateArguments {
     /// Scenario file; config/simulate/inventory.yaml shows every key
-    #[arg(value_name = "SCENARIO")]
-    scenario: PathBuf,
-    /// Instead of the plant, counters recorded as CSV: time,offered,admitted,answered,failed,slow,latency_sum
+    #[arg(value_name = "SCENARIO", required_unless_present = "service")]
+    scenario: Option<PathBuf>,
+    /// Try this service of the rule files: its block is taken, not that of the scenario
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// Rule files, or directories of them [default: those of the settings]
+    #[arg(long, value_name = "FILES", num_args = 1.., requires = "service")]
+    rules: Vec<PathBuf>,
+    /// Instead of the plant, what `tidegate adaptive record` wrote, or counters as CSV:
+    /// time,offered,admitted,answered,failed,slow,latency_sum
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
+    /// Instead of the plant, what the service's Prometheus says of a past range that begins here: RFC 3339, or -6h
+    #[arg(long, value_name = "TIME", requires = "service", conflicts_with_all = ["replay", "scenario"], allow_hyphen_values = true)]
+    from: Option<String>,
+    /// Where the range ends, likewise
+    #[arg(long, value_name = "TIME", requires = "from", default_value = "now", allow_hyphen_values = true)]
+    to: String,
     /// Chance, instead of the scenario's
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
@@ -111,7 +129,7 @@ struct SimulateArguments {
     #[arg(long)]
     json_lines: bool,
     /// Also write a page with plots
-    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
 
@@ -127,16 +145,23 @@ where
     Ok(match word {
         None | Some(Word::Serve) => Command::Serve { settings },
         Some(Word::Check { files }) => Command::Check { settings, files },
-        Some(Word::Simulate(SimulateArguments { scenario, replay, seed, csv, json_lines, html })) => {
-            let form = match (csv, json_lines) {
-                (true, _) => Form::Csv,
-                (_, true) => Form::JsonLines,
-                _ => Form::Table,
-            };
-            Command::Simulate(Options { scenario, replay, seed, form, html })
-        }
+        Some(Word::Simulate(arguments)) => Command::Simulate { settings, options: arguments.options() },
         Some(Word::Adaptive(asked)) => Command::Adaptive { settings, asked },
     })
+}
+
+// === impl SimulateArguments ===
+
+impl SimulateArguments {
+    fn options(self) -> Options {
+        let SimulateArguments { scenario, service, rules, replay, from, to, seed, csv, json_lines, html } = self;
+        let form = match (csv, json_lines) {
+            (true, _) => Form::Csv,
+            (_, true) => Form::JsonLines,
+            _ => Form::Table,
+        };
+        Options { scenario, service, rules, replay, range: from.map(|from| (from, to)), seed, form, html }
+    }
 }
 
 /// How to exit after `error` has been printed: help and version, printed to standard output, are successes.
@@ -219,6 +244,7 @@ mod tests {
     fn adaptive_limits_have_words_of_their_own() {
         for line in [
             "status --json",
+            "record a --for 10m",
             "why a --admin http://127.0.0.1:1",
             "freeze a --reason b --for 10m",
             "override a 90/s --reason b --force",

@@ -1,6 +1,7 @@
 //! The `tidegate` program: command line and settings in, exit code out. Everything else is in the library.
 
 use std::future::Future;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,11 +10,12 @@ use futures_util::FutureExt;
 use tidegate::admin::{self, cli::Adaptive};
 use tidegate::app::{App, RunError, StartError, count};
 use tidegate::cli::{self, Command, ExitStatus};
+use tidegate::clock::{Clock, SystemClock};
 use tidegate::open_files;
 use tidegate::prometheus::{self, PrometheusSource};
 use tidegate::rules::{Options, RuleSet, read_sources};
 use tidegate::settings::{self, Note, Settings};
-use tidegate::simulate;
+use tidegate::simulate::{self, command::SimulateError};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Calls are answered with a dozen small allocations each. ARCHITECTURE.md has what this allocator gave.
@@ -38,7 +40,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Serve { settings } => serve(settings),
         Command::Check { settings, files } => check(settings, &files),
-        Command::Simulate(options) => simulate(&options),
+        Command::Simulate { settings, options } => simulate(settings, options),
         Command::Adaptive { settings, asked } => adaptive(settings, &asked),
     };
     match done {
@@ -103,12 +105,14 @@ fn adaptive(file: Option<PathBuf>, asked: &Adaptive) -> Result<(), Failure> {
     let user = std::env::var("USER").ok();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
-    let told = runtime.block_on(admin::cli::run(asked, &settings.admin, user.as_deref()));
+    let told = runtime.block_on(admin::cli::run(asked, &settings.admin, user.as_deref(), |line| print(&line)));
     let told = told.map_err(|wrong| match wrong {
         admin::cli::Failure::Wrong(text) => Failure { status: ExitStatus::Usage, text },
         admin::cli::Failure::Unavailable(text) => Failure { status: ExitStatus::Unavailable, text },
     })?;
-    print(&told);
+    if !told.is_empty() {
+        print(&told);
+    }
     Ok(())
 }
 
@@ -134,10 +138,42 @@ fn show_services(rules: &RuleSet) -> Result<(), Failure> {
 }
 
 /// Tries the law on a described service or a recorded series.
-fn simulate(options: &simulate::command::Options) -> Result<(), Failure> {
-    let text = simulate::command::run(options).map_err(|error| failure(ExitStatus::Configuration, &error))?;
-    print(&text.trim_end());
+fn simulate(file: Option<PathBuf>, mut options: simulate::command::Options) -> Result<(), Failure> {
+    let mut loading = Options::default();
+    if options.service.is_some() {
+        let (settings, _notes) = read_settings(file)?;
+        loading = Options { defaults: settings.rules.defaults, merge_domains: settings.rules.merge_domains };
+        if options.rules.is_empty() {
+            options.rules = settings.rules.paths;
+        }
+    }
+    let told = match &options.range {
+        None => simulate::command::run(&options, &loading),
+        Some(_) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
+            runtime.block_on(simulate::command::past(&options, &loading, SystemClock.now(), progress))
+        }
+    };
+    let told = told.map_err(|error| match error {
+        SimulateError::Unavailable(text) => Failure { status: ExitStatus::Unavailable, text },
+        error => failure(ExitStatus::Configuration, &error),
+    })?;
+    for note in &told.notes {
+        eprintln!("note: {note}");
+    }
+    print(&told.text.trim_end());
     Ok(())
+}
+
+/// Says on a terminal how far a long work is; nothing where nobody looks on.
+fn progress(done: usize, all: usize) {
+    let is_step = done == all || done.is_multiple_of((all / 100).max(1));
+    if is_step && std::io::stderr().is_terminal() {
+        // Over itself, and gone at the end.
+        let end = if done == all { "\r\x1b[K" } else { "" };
+        eprint!("\r{done} of {all} instants{end}");
+    }
 }
 
 fn read_settings(file: Option<PathBuf>) -> Result<(Settings, Vec<Note>), Failure> {

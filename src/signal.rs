@@ -22,7 +22,7 @@ pub enum Signal {
 }
 
 /// The lengths of the windows to ask for, shortest first. All end at the instant of the question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Windows {
     /// Two scrapes and a second: what a cut is sized by.
     pub newest: Duration,
@@ -37,7 +37,7 @@ pub struct Windows {
 /// What one window held. Numbers are finite, not negative, and neither `failed` nor `slow` is more than `answered`.
 ///
 /// They are no whole numbers, as Prometheus's `increase` extrapolates.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
     /// Answers, those that were refused by limits (429) left out.
     pub answered: f64,
@@ -52,7 +52,7 @@ pub struct Counts {
 }
 
 /// Why a window has no counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Absence {
     /// What kind of reason.
     pub kind: AbsenceKind,
@@ -61,7 +61,8 @@ pub struct Absence {
 }
 
 /// The kinds of [`Absence`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AbsenceKind {
     /// The server could not be reached, or the connection broke.
     Unreachable,
@@ -79,7 +80,7 @@ pub enum AbsenceKind {
 }
 
 /// What was said of the four windows.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// The instant at which all windows end, by this service's clock (or its store's).
     pub at: Timestamp,

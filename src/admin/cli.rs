@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::client::{self, Address};
-use super::say;
+use super::{record, say};
 use crate::settings::AdminSettings;
 
 /// What is asked of which listener.
@@ -37,6 +37,14 @@ enum Act {
         /// Print the answer as it came
         #[arg(long)]
         json: bool,
+    },
+    /// Follow a service's ticks and print each as a line of JSON, which `tidegate simulate --replay` reads
+    Record {
+        /// The service
+        name: String,
+        /// For how long, 1s to 24h
+        #[arg(long = "for", value_name = "TIME", default_value = "1h")]
+        lasting: String,
     },
     /// Keep a limit as it is
     Freeze {
@@ -117,20 +125,22 @@ pub enum Failure {
 ///
 /// # Errors
 /// When it can't be done, with what to say.
-pub async fn run(adaptive: &Adaptive, settings: &AdminSettings, user: Option<&str>) -> Result<String, Failure> {
+pub async fn run(
+    adaptive: &Adaptive,
+    settings: &AdminSettings,
+    user: Option<&str>,
+    line: impl FnMut(&str),
+) -> Result<String, Failure> {
     let address = match &adaptive.admin {
         Some(url) => Address::parse(url).map_err(Failure::Wrong)?,
         None => Address::parse(&listener_of(settings)).map_err(Failure::Wrong)?,
     };
-    let (method, path, body) = adaptive.act.request(user)?;
-    let answered = client::ask(&address, method, &path, body.as_ref()).await;
-    let (status, told) = answered.map_err(|error| Failure::Unavailable(error.to_string()))?;
-    if status != StatusCode::OK {
-        let errors = told["errors"].as_array().map_or(&[][..], Vec::as_slice);
-        let errors: Vec<String> = errors.iter().map(say::text).collect();
-        let sentence = if errors.is_empty() { format!("the listener answered {status}") } else { errors.join("\n") };
-        return Err(if status.is_client_error() { Failure::Wrong(sentence) } else { Failure::Unavailable(sentence) });
+    if let Act::Record { name, lasting } = &adaptive.act {
+        record::follow(&address, segment(name)?, lasting, line).await?;
+        return Ok(String::new());
     }
+    let (method, path, body) = adaptive.act.request(user)?;
+    let told = asked(&address, method, &path, body.as_ref()).await?;
     Ok(match &adaptive.act {
         Act::Status { json: true } | Act::Why { json: true, .. } => format!("{told:#}"),
         Act::Status { json: false } => say::status(&told),
@@ -138,7 +148,26 @@ pub async fn run(adaptive: &Adaptive, settings: &AdminSettings, user: Option<&st
         Act::Freeze { .. } | Act::Override { .. } | Act::Resume { .. } | Act::Reset { .. } => {
             say::text(&told["sentence"])
         }
+        Act::Record { .. } => String::new(),
     })
+}
+
+/// One question, and the answer if it is one.
+pub(super) async fn asked(
+    address: &Address,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Value, Failure> {
+    let answered = client::ask(address, method, path, body).await;
+    let (status, told) = answered.map_err(|error| Failure::Unavailable(error.to_string()))?;
+    if status != StatusCode::OK {
+        let errors = told["errors"].as_array().map_or(&[][..], Vec::as_slice);
+        let errors: Vec<String> = errors.iter().map(say::text).collect();
+        let sentence = if errors.is_empty() { format!("the listener answered {status}") } else { errors.join("\n") };
+        return Err(if status.is_client_error() { Failure::Wrong(sentence) } else { Failure::Unavailable(sentence) });
+    }
+    Ok(told)
 }
 
 /// Where somebody on this machine reaches the listener that the settings describe.
@@ -160,6 +189,7 @@ impl Act {
         let (act, name, body) = match self {
             Act::Status { .. } => return Ok((Method::GET, "/adaptive".to_owned(), None)),
             Act::Why { name, .. } => return Ok((Method::GET, format!("/adaptive/{}", segment(name)?), None)),
+            Act::Record { name, .. } => return Ok((Method::GET, record::path(segment(name)?), None)),
             Act::Freeze { name, signed, lasting } => {
                 ("freeze", name, json!({ "reason": signed.reason, "by": by(&signed.by), "for": lasting.lifetime }))
             }

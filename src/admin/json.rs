@@ -199,6 +199,16 @@ pub(super) fn detail(
     }
 }
 
+/// The ticks of a service that can be made again, oldest first, without their queries.
+pub(super) fn ticks(service: &ServiceView, remembered: Remembered) -> Value {
+    let made_again = |change: Change| match change.event {
+        Event::Decided(record) if record.made_of.is_some() => Some(DecisionRecord { queries: Vec::new(), ..*record }),
+        _ => None,
+    };
+    let ticks: Vec<DecisionRecord> = remembered.ticks.into_iter().rev().filter_map(made_again).collect();
+    json!({ "interval_s": service.service.interval.as_secs_f64(), "ticks": ticks })
+}
+
 fn row(view: &ControllerView, service: &ServiceView, last: Option<&DecisionRecord>) -> Row {
     Row {
         name: service.service.name.to_string(),

@@ -20,6 +20,7 @@ mod client;
 
 mod guard;
 mod json;
+mod record;
 mod say;
 
 use std::sync::Arc;
@@ -89,6 +90,7 @@ fn router(state: AdminState, limits: &WebLimits) -> Router {
         .route("/", get(page))
         .route("/adaptive", get(overview))
         .route("/adaptive/{service}", get(detail))
+        .route("/adaptive/{service}/ticks", get(ticks))
         .route("/adaptive/{service}/{act}", post(act::act).with_state((state.clone(), bounds)))
         .fallback(async || refuse(StatusCode::NOT_FOUND, ["there is nothing here; try / or /adaptive"]))
         .with_state(state)
@@ -123,6 +125,20 @@ async fn detail(State(state): State<AdminState>, Path(name): Path<String>) -> Re
     };
     let (record, remembered) = (state.records.load(&name).await, state.records.remembered(&name).await);
     Json(json::detail(&view, service, record, remembered)).into_response()
+}
+
+/// The last ticks with what they were made of: what a recording follows.
+async fn ticks(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
+    let _place = state.readers.acquire().await;
+    let view = state.view();
+    let service = match state.find(&view, &name) {
+        Ok(service) => service,
+        Err(refusal) => return *refusal,
+    };
+    match state.records.remembered(&name).await {
+        Ok(remembered) => Json(json::ticks(service, remembered)).into_response(),
+        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, [error.to_string()]),
+    }
 }
 
 /// An answer that says what is wrong, a sentence each.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::law::{Admitted, Cause, Decision, Law, Observation, State, advance, prospect, windows};
+use super::law::{Admitted, Cause, Decision, Law, Observation, Recorded, State, advance, prospect, windows};
 use super::record::{DecisionRecord, Epoch, LeaseClock, RecordError, RecordStore, Update, Written};
 use super::seen::Seen;
 use super::source::SignalSource;
@@ -46,6 +46,13 @@ struct Loaded {
     /// 0 if there is no record.
     generation: u64,
     epoch: Epoch,
+}
+
+/// What a decision was made of.
+#[derive(Debug, Default)]
+struct Basis {
+    queries: Vec<String>,
+    made_of: Option<Box<Recorded>>,
 }
 
 /// The time between two samples of the service's metrics.
@@ -161,7 +168,7 @@ impl Governor {
         let is_known = self.loaded.as_ref().is_some_and(|loaded| loaded.epoch == epoch);
         if !is_known && let Some((state, generation)) = self.load(epoch, with, begun).await? {
             let decision = Decision::started(&state, &self.law);
-            return self.write(epoch, with, state, generation, decision, Vec::new()).await;
+            return self.write(epoch, with, state, generation, decision, Basis::default()).await;
         }
         let Some(Loaded { state, generation, .. }) = &self.loaded else { return Ok(Outcome::NotYet) };
         let (state, generation) = (state.clone(), *generation);
@@ -174,11 +181,13 @@ impl Governor {
         let Some(now) = with.seen.now(Instant::now()) else { return Ok(Outcome::NotYet) };
         let Some(observation) = self.observe(with, sample, now) else { return Ok(Outcome::NotYet) };
         let hand = with.seen.hand(&self.service, now);
-        let (state, decision) = advance(self.service.mode, hand, &state, &self.law, &observation, now);
+        let (next, decision) = advance(self.service.mode, hand, &state, &self.law, &observation, now);
+        let made_of = Recorded { now, hand, scrape: self.law.scrape, state, seen: observation };
+        let basis = Basis { queries, made_of: Some(Box::new(made_of)) };
         if with.epoch(Instant::now()) != Some(epoch) {
             return Ok(Outcome::TooLate);
         }
-        self.write(epoch, with, state, generation, decision, queries).await
+        self.write(epoch, with, next, generation, decision, basis).await
     }
 
     /// Writes what was decided, tells it, and keeps it if it is in force.
@@ -189,7 +198,7 @@ impl Governor {
         state: State,
         known: u64,
         decision: Decision,
-        queries: Vec<String>,
+        Basis { queries, made_of }: Basis,
     ) -> Result<Outcome, RecordError> {
         let text = serde_json::to_string(&state).map_err(|error| RecordError::Refused { reason: error.to_string() })?;
         let mut record = DecisionRecord {
@@ -202,6 +211,7 @@ impl Governor {
             decision,
             signal_at: self.signal_at,
             queries,
+            made_of,
         };
         let update = Update {
             service: &self.service.name,

@@ -194,6 +194,16 @@ impl Data {
         }
     }
 
+    /// The numbers of a vector by their label `q`; those that are negative or no number are left out.
+    pub(super) fn named(self) -> Result<Vec<(String, f64)>, Absence> {
+        let Data::Vector(series) = self else { return Err(invalid("the answer is no vector")) };
+        let named = |series: InstantSeries| {
+            let value = number(&series.value?.1).ok()?;
+            Some((series.metric.q?, value)).filter(|_| value.is_finite() && value >= 0.0)
+        };
+        Ok(series.into_iter().take(SERIES_MAX).filter_map(named).collect())
+    }
+
     /// The instants of all samples, series by series.
     pub(super) fn instants(&self) -> Vec<Vec<f64>> {
         let Data::Matrix(series) = self else { return Vec::new() };

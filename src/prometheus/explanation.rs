@@ -51,6 +51,11 @@ fn write(text: &mut String, rules: &RuleSet, service: &Service, windows: &Window
         write!(text, ", {}% slower than {above:?}", percent(at_most))?;
     }
     writeln!(text)?;
+    if !service.law.is_empty() {
+        let numbers =
+            service.law.iter().map(|(constant, number)| format!("{} {}", constant.name(), constant.shown(*number)));
+        writeln!(text, "  law: {}, which is not what was measured", numbers.collect::<Vec<_>>().join(", "))?;
+    }
     let (Some(signals), true) = (&service.source, *mode != ServiceMode::Off) else {
         return writeln!(text, "  asks nothing");
     };
@@ -85,5 +90,13 @@ mod tests {
         let explained: Vec<String> =
             rules.services().iter().map(|service| explanation(&rules, service, &windows_at(SCRAPE_USUAL))).collect();
         insta::assert_snapshot!(explained.join("\n\n"));
+    }
+
+    #[test]
+    fn a_number_of_the_law_that_was_set_is_shown() {
+        let text = include_str!("../../config/adaptive.yaml").replace("# law: {", "law: { step: 0.05,");
+        let (rules, _) = load(&[SourceFile { name: "adaptive.yaml".to_owned(), text }], &Options::default()).unwrap();
+        let explained = explanation(&rules, &rules.services()[1], &windows_at(SCRAPE_USUAL));
+        assert!(explained.contains("\n  law: step 0.05, memory 120s, which is not what was measured\n"), "{explained}");
     }
 }

@@ -22,6 +22,7 @@ mod client;
 mod counts;
 mod explanation;
 mod instants;
+pub mod past;
 mod query;
 mod seen;
 mod source;
@@ -101,17 +102,21 @@ impl PrometheusSource {
     /// can't be had: the server doesn't answer, there are fewer than two samples, or an operator's own query has no
     /// selector that could be asked for samples.
     pub async fn scrape_interval(&self, service: &Service) -> Option<Duration> {
+        self.scrapes(service, None).await
+    }
+
+    async fn scrapes(&self, service: &Service, at_millis: Option<u64>) -> Option<Duration> {
         let selector = selector(service.source.as_ref()?)?;
         let range = query::length(SCRAPES_RANGE);
         let query = format!("{selector}[{range}]");
         let deadline = Instant::now() + self.timeout;
-        let answer = self.connection.ask(Question { query: &query, at_millis: None }, deadline).await;
+        let answer = self.connection.ask(Question { query: &query, at_millis }, deadline).await;
         if let Ok(answer) = answer {
             return instants::usual_gap(&answer.data.instants());
         }
         // Of a large fleet that is more than is read. The count is less exact, and one number.
         let query = format!("scalar(max(count_over_time({selector}[{range}])))");
-        let answer = self.connection.ask(Question { query: &query, at_millis: None }, deadline).await;
+        let answer = self.connection.ask(Question { query: &query, at_millis }, deadline).await;
         instants::gap_of_count(answer.ok()?.data.scalar().ok()?, SCRAPES_RANGE)
     }
 
@@ -123,11 +128,26 @@ impl PrometheusSource {
         started: Instant,
         deadline: Instant,
     ) -> Result<[Result<Counts, Absence>; 4], Absence> {
+        let at_millis = self.skew(now, started, deadline).await?.server_millis(now);
+        self.seen.newer(&service.name, at_millis)?;
+        let read = self.windows_at(service, windows, at_millis, deadline).await?;
+        if read.iter().any(Result::is_ok) {
+            self.seen.accepted(&service.name, at_millis);
+        }
+        Ok(read)
+    }
+
+    /// The windows that end at an instant of Prometheus's clock.
+    async fn windows_at(
+        &self,
+        service: &Service,
+        windows: &Windows,
+        at_millis: u64,
+        deadline: Instant,
+    ) -> Result<[Result<Counts, Absence>; 4], Absence> {
         let Some(signals) = &service.source else {
             return Err(Absence::new(AbsenceKind::Empty, "the service names no source of signals"));
         };
-        let at_millis = self.skew(now, started, deadline).await?.server_millis(now);
-        self.seen.newer(&service.name, at_millis)?;
         let queries = Queries::of(signals, service, windows);
         let ask = |query| self.ask(service, query, at_millis, deadline);
         let (newest, fast, slow, long) =
@@ -145,16 +165,12 @@ impl PrometheusSource {
                 None => Ok(read.counts),
             }
         };
-        let read = [
+        Ok([
             read(Ok(newest), windows.newest),
             read(fast, windows.fast),
             read(slow, windows.slow),
             read(long, windows.long),
-        ];
-        if read.iter().any(Result::is_ok) {
-            self.seen.accepted(&service.name, at_millis);
-        }
-        Ok(read)
+        ])
     }
 
     async fn ask(&self, service: &Service, query: &str, at_millis: u64, deadline: Instant) -> Result<Terms, Absence> {

@@ -4,17 +4,31 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::past::{self, Range, Replayed};
+use super::recording::{Again, Recording};
 use super::replay::Series;
 use super::run::run as simulated;
+use super::show::{Dates, Replay};
+use super::tried::{self, Tried};
 use super::{page, scenario, show};
+use crate::clock::Timestamp;
+use crate::prometheus::PrometheusSource;
+use crate::rules::service::Service;
+use crate::rules::{self, RuleSet, read_sources};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The scenario file.
-    pub scenario: PathBuf,
+    /// The scenario file; it may be missing where a service is named.
+    pub scenario: Option<PathBuf>,
+    /// A service of the rule files, whose law is taken instead of the scenario's.
+    pub service: Option<String>,
+    /// Rule files, and directories of them; those of the settings if there are none.
+    pub rules: Vec<PathBuf>,
     /// A recorded series to run the law over instead of the plant.
     pub replay: Option<PathBuf>,
+    /// From when to when the service's Prometheus is asked instead, as it was written.
+    pub range: Option<(String, String)>,
     /// Chance, instead of the scenario's.
     pub seed: Option<u64>,
     /// What is printed.
@@ -33,6 +47,12 @@ pub enum Form {
     /// A JSON object in each line.
     JsonLines,
 }
+
+/// What is said where nothing says what the law is.
+const NOTHING_NAMED: &str = "name a scenario file, or a service of the rule files with --service";
+
+/// Most services that a sentence names.
+const NAMED_MAX: usize = 20;
 
 /// Why nothing is simulated.
 #[derive(Debug, Error)]
@@ -53,48 +73,152 @@ pub enum SimulateError {
         /// Why.
         error: std::io::Error,
     },
+    /// The service's Prometheus can't be asked.
+    #[error("{0}")]
+    Unavailable(String),
     /// What a file says is wrong: every mistake, one per line.
     #[error("{}", .0.join("\n"))]
     Mistakes(Vec<String>),
+}
+
+/// What is printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// What was asked for.
+    pub text: String,
+    /// What was assumed and doesn't stand in the text, one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Does what is asked for and gives back what is to be printed. The same files and seed give the same text.
 ///
 /// # Errors
 /// A file can't be read or written, or is wrong; then all mistakes of both files are told at once.
-pub fn run(options: &Options) -> Result<String, SimulateError> {
-    let text = read(&options.scenario)?;
-    let named = scenario::read(&options.scenario.display().to_string(), &text);
-    let series = match &options.replay {
-        None => None,
-        Some(file) => Some(Series::read(&file.display().to_string(), &read(file)?)),
-    };
-    let (mut named, series) = match (named, series.transpose()) {
-        (Ok(named), Ok(series)) => (named, series),
-        (named, series) => {
-            let mistakes = named.err().into_iter().chain(series.err()).flatten();
-            return Err(SimulateError::Mistakes(mistakes.collect()));
-        }
-    };
-    if let Some(series) = series {
-        let decisions = series.replayed(&named.scenario.law);
-        return Ok(match options.form {
-            Form::Table => show::replayed(&named.name, &decisions),
-            Form::Csv => show::replayed_csv(&decisions),
-            Form::JsonLines => show::replayed_json_lines(&decisions),
-        });
+pub fn run(options: &Options, loading: &rules::Options) -> Result<Told, SimulateError> {
+    let rules = options.service.as_ref().map(|_| load(&options.rules, loading)).transpose()?;
+    let service = rules.as_ref().zip(options.service.as_deref()).map(|(rules, name)| service_of(rules, name));
+    let service = service.transpose()?;
+    if let Some(file) = &options.replay {
+        return replayed(options, file, service);
     }
+    let named = match (&options.scenario, service) {
+        (Some(file), service) => scenario::read(&name_of(file), &read(file)?, service),
+        (None, Some(service)) => Ok(tried::story(service)),
+        (None, None) => Err(vec![NOTHING_NAMED.to_owned()]),
+    };
+    let mut named = named.map_err(SimulateError::Mistakes)?;
     named.scenario.seed = options.seed.unwrap_or(named.scenario.seed);
     let run = simulated(&named.scenario);
     if let Some(file) = &options.html {
-        let page = page::page(&named, &run);
-        std::fs::write(file, page).map_err(|error| SimulateError::Unwritable { file: file.clone(), error })?;
+        written(file, &page::page(&named, &run))?;
     }
     Ok(match options.form {
-        Form::Table => show::table(&named, &run),
-        Form::Csv => show::csv(&run),
-        Form::JsonLines => show::json_lines(&run),
+        Form::Table => Told { text: show::table(&named, &run), notes: Vec::new() },
+        Form::Csv => Told { text: show::csv(&run), notes: named.notes },
+        Form::JsonLines => Told { text: show::json_lines(&run), notes: named.notes },
     })
+}
+
+/// Runs the law over a recorded series.
+fn replayed(options: &Options, file: &Path, service: Option<&Service>) -> Result<Told, SimulateError> {
+    let law = match (&options.scenario, service) {
+        (_, Some(service)) => {
+            let Tried { name, law, notes, .. } = Tried::of(service, None);
+            Ok((name, law, notes))
+        }
+        (Some(file), None) => {
+            scenario::read(&name_of(file), &read(file)?, None).map(|named| (named.name, named.scenario.law, Vec::new()))
+        }
+        (None, None) => Err(vec![NOTHING_NAMED.to_owned()]),
+    };
+    let text = read(file)?;
+    if Recording::is_one(&text) {
+        let (name, law, mut notes) = law.map_err(SimulateError::Mistakes)?;
+        let recording = Recording::read(&name_of(file), &text).map_err(SimulateError::Mistakes)?;
+        let Again { decisions, notes: more } = recording.again(&law);
+        // What was measured then is in the recording.
+        notes.retain(|note| !note.contains("scrape_interval"));
+        notes.extend(more);
+        return told(options, &Replay { name: &name, notes, decisions, dates: Dates::Utc });
+    }
+    let series = Series::read(&name_of(file), &text);
+    let ((name, law, notes), series) = match (law, series) {
+        (Ok(law), Ok(series)) => (law, series),
+        (law, series) => {
+            let mistakes = law.err().into_iter().chain(series.err()).flatten();
+            return Err(SimulateError::Mistakes(mistakes.collect()));
+        }
+    };
+    told(options, &Replay { name: &name, notes, decisions: series.replayed(&law), dates: Dates::Seconds })
+}
+
+/// Asks the service's own Prometheus about a past range and runs the law over the answers. `now` is the present;
+/// `progress` is told how many instants of how many are done.
+///
+/// # Errors
+/// The rules, the service or the range are wrong, or the server does not answer at all. Instants that it doesn't answer
+/// are absent samples.
+pub async fn past(
+    options: &Options,
+    loading: &rules::Options,
+    now: Timestamp,
+    progress: impl FnMut(usize, usize),
+) -> Result<Told, SimulateError> {
+    let wrong = |sentence: String| SimulateError::Mistakes(vec![sentence]);
+    let (name, (from, to)) = match (&options.service, &options.range) {
+        (Some(name), Some(range)) => (name, range),
+        _ => return Err(wrong(NOTHING_NAMED.to_owned())),
+    };
+    let rules = load(&options.rules, loading)?;
+    let service = service_of(&rules, name)?;
+    let range = Range::read(from, to, now).map_err(SimulateError::Mistakes)?;
+    let server = rules.prometheus().ok_or_else(|| wrong("the rule files name no Prometheus to ask".to_owned()))?;
+    let source = PrometheusSource::new(server).map_err(|error| wrong(error.to_string()))?;
+    let unavailable = |absence| SimulateError::Unavailable(format!("{} can't be asked: {absence}", server.url));
+    source.try_server().await.map_err(unavailable)?;
+    let Replayed { decisions, notes } = past::replayed(&source, service, range, progress).await.map_err(wrong)?;
+    told(options, &Replay { name, notes, decisions, dates: Dates::Utc })
+}
+
+/// A replay as it is asked for.
+fn told(options: &Options, replay: &Replay<'_>) -> Result<Told, SimulateError> {
+    if let Some(file) = &options.html {
+        written(file, &page::replayed(replay))?;
+    }
+    let notes = || replay.notes.clone();
+    Ok(match options.form {
+        Form::Table => Told { text: show::replayed(replay), notes: Vec::new() },
+        Form::Csv => Told { text: show::replayed_csv(&replay.decisions), notes: notes() },
+        Form::JsonLines => Told { text: show::replayed_json_lines(&replay.decisions), notes: notes() },
+    })
+}
+
+fn written(file: &Path, page: &str) -> Result<(), SimulateError> {
+    std::fs::write(file, page).map_err(|error| SimulateError::Unwritable { file: file.to_owned(), error })
+}
+
+/// The rules of files, as a server would load them.
+fn load(files: &[PathBuf], loading: &rules::Options) -> Result<RuleSet, SimulateError> {
+    let loaded = read_sources(files).load(loading);
+    loaded.map(|(rules, _warnings)| rules).map_err(|errors| SimulateError::Mistakes(vec![errors.all().to_string()]))
+}
+
+fn service_of<'r>(rules: &'r RuleSet, name: &str) -> Result<&'r Service, SimulateError> {
+    rules.services().iter().find(|service| &*service.name == name).ok_or_else(|| {
+        let mut names: Vec<&str> = rules.services().iter().map(|service| &*service.name).collect();
+        let more = names.len().saturating_sub(NAMED_MAX);
+        names.truncate(NAMED_MAX);
+        let known = match (names.as_slice(), more) {
+            ([], _) => "they have no services".to_owned(),
+            (names, 0) => format!("they have {}", names.join(", ")),
+            (names, more) => format!("they have {} and {more} more", names.join(", ")),
+        };
+        SimulateError::Mistakes(vec![format!("the rule files have no service {name:?}; {known}")])
+    })
+}
+
+fn name_of(file: &Path) -> String {
+    file.display().to_string()
 }
 
 fn read(file: &Path) -> Result<String, SimulateError> {

@@ -12,15 +12,19 @@ pub mod command;
 mod fields;
 #[cfg(test)]
 mod golden;
+mod instant;
 pub mod measure;
 #[cfg(test)]
 mod mix;
 mod page;
+pub mod past;
 pub mod plant;
+pub mod recording;
 pub mod replay;
 pub mod run;
 pub mod scenario;
 mod show;
+pub mod tried;
 
 pub use measure::Measures;
 pub use replay::replay;

@@ -1,9 +1,11 @@
-//! A run as one page with plots of load, limit, errors, latency and goodput.
+//! A run as one page with plots of load, limit, errors, latency and goodput; a replay as one of what was judged.
 
 use super::run::{Run, Second};
 use super::scenario::Named;
-use super::show;
+use super::show::{self, Replay};
+use crate::control::law::Decision;
 use crate::plot::{self, Panel, Plot, Scale, Series, Style, escape};
+use crate::signal::Signal;
 
 /// Most points of a panel: a day has 86,400 seconds, a screen has fewer dots.
 const POINTS_MAX: usize = 2_400;
@@ -60,6 +62,81 @@ pub(super) fn page(named: &Named, run: &Run) -> String {
     plot::page(&format!("Tidegate: {} simulated", named.name), &format!("{}, simulated", named.name), &body)
 }
 
+/// A replay: what was asked for, what the limit would have become, and the shares that were judged.
+pub(super) fn replayed(replay: &Replay<'_>) -> String {
+    let first = replay.decisions.first().map_or(0.0, |(at, _)| *at);
+    let points: Vec<Tick> = replay.decisions.iter().map(|(at, decision)| Tick::of(at - first, decision)).collect();
+    let length = points.last().map_or(0.0, |last| last.at).max(1.0);
+    let every = points.len().div_ceil(POINTS_MAX).max(1);
+    // Of several ticks the one that is shown is that with the worst share: a short episode must not vanish.
+    let worst = |ticks: &[Tick]| ticks.iter().copied().max_by(|one, other| one.worst().total_cmp(&other.worst()));
+    let points = points.chunks(every).filter_map(worst).collect();
+    let name = "seconds; open loop: what was recorded goes on as if nothing were done".to_owned();
+    let whole = [Ticks { name, length, points }];
+    let rates = Plot {
+        title: "Requests a second",
+        scale: Scale::linear(&whole, |tick| tick.offered.max(tick.limit)),
+        series: vec![
+            Series::line("offered", "offered", Style::Line, &whole, |tick| Some(tick.offered)),
+            Series::line("admitted", "good", Style::Line, &whole, |tick| Some(tick.admitted)),
+            Series::line("limit", "limit", Style::Dashed, &whole, |tick| Some(tick.limit)),
+            Series::line("limit that would be set", "failed", Style::Line, &whole, |tick| tick.would),
+        ],
+    };
+    let shares = Plot {
+        title: "Share of the answers, in %",
+        scale: Scale::linear(&whole, |tick| tick.worst().max(1.0)),
+        series: vec![
+            Series::line("failed", "failed", Style::Line, &whole, |tick| tick.errors),
+            Series::line("slow", "p99", Style::Line, &whole, |tick| tick.slow),
+        ],
+    };
+    let plots: String = [rates, shares].iter().map(|plot| plot.to_html(&whole)).collect();
+    let text = escape(&show::replayed(replay));
+    let body = format!("{plots}<div class=\"wide\"><pre>{text}</pre></div>\n");
+    let heading = format!("{}, replayed", replay.name);
+    plot::page(&format!("Tidegate: {} replayed", replay.name), &heading, &body)
+}
+
+/// Decisions of a replay.
+struct Ticks {
+    name: String,
+    length: f64,
+    points: Vec<Tick>,
+}
+
+/// What is drawn of a decision: rates in requests per second, shares in %.
+#[derive(Clone, Copy, Debug)]
+struct Tick {
+    at: f64,
+    offered: f64,
+    admitted: f64,
+    limit: f64,
+    would: Option<f64>,
+    errors: Option<f64>,
+    slow: Option<f64>,
+}
+
+impl Tick {
+    fn of(at: f64, decision: &Decision) -> Tick {
+        let share =
+            |signal| decision.judged.iter().find(|judged| judged.signal == signal).map(|judged| judged.ratio * 100.0);
+        Tick {
+            at,
+            offered: decision.offered,
+            admitted: decision.admitted,
+            limit: decision.to,
+            would: decision.would.filter(|would| !would.is_over).map(|would| would.to),
+            errors: share(Signal::Errors),
+            slow: share(Signal::Latency),
+        }
+    }
+
+    fn worst(&self) -> f64 {
+        self.errors.unwrap_or(0.0).max(self.slow.unwrap_or(0.0))
+    }
+}
+
 /// Several seconds as one.
 fn mean(seconds: &[Second]) -> Second {
     let of = |number: fn(&Second) -> f64| seconds.iter().map(number).sum::<f64>() / seconds.len() as f64;
@@ -100,6 +177,30 @@ impl Panel for Whole {
     }
 
     fn at_s(point: &Second) -> f64 {
+        point.at
+    }
+}
+
+impl Panel for Ticks {
+    type Point = Tick;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn length_s(&self) -> f64 {
+        self.length
+    }
+
+    fn shaded_s(&self) -> (f64, f64) {
+        (0.0, 0.0)
+    }
+
+    fn points(&self) -> &[Tick] {
+        &self.points
+    }
+
+    fn at_s(point: &Tick) -> f64 {
         point.at
     }
 }

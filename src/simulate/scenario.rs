@@ -1,12 +1,15 @@
 //! A scenario file: what `tidegate simulate` is told of a service. config/simulate/inventory.yaml shows every key.
+//!
+//! The law is the scenario's own `service`, or that of a service in the rule files; then the scenario's says nothing.
 
 use serde_yaml::{Mapping, Value};
 
 use super::fields::{Fields, Group, name, number, rate, rate_from_zero, seed, share, switch};
 use super::plant::{Course, Fault, FaultKind, MetricsTerms, ServiceTerms, ServiceTime};
 use super::run::Scenario;
+use super::tried::Tried;
 use crate::control::law::{Constants, Law, StaleTerms};
-use crate::rules::service::ServiceMode;
+use crate::rules::service::{Service, ServiceMode};
 
 /// Longest run, in milliseconds: a day.
 const LENGTH_MAX_MS: u64 = 86_400_000;
@@ -18,13 +21,15 @@ pub struct Named {
     pub name: String,
     /// The scenario.
     pub scenario: Scenario,
+    /// What was assumed, one sentence each.
+    pub notes: Vec<String>,
 }
 
-/// Reads a scenario.
+/// Reads a scenario, for its own service or for one of the rule files.
 ///
 /// # Errors
 /// Every mistake, one sentence each.
-pub fn read(file: &str, text: &str) -> Result<Named, Vec<String>> {
+pub fn read(file: &str, text: &str, service: Option<&Service>) -> Result<Named, Vec<String>> {
     let root = match serde_yaml::from_str::<Value>(text) {
         Ok(Value::Mapping(root)) => root,
         Ok(Value::Null) => Mapping::new(),
@@ -33,9 +38,27 @@ pub fn read(file: &str, text: &str) -> Result<Named, Vec<String>> {
     };
     let mut fields = Fields::new(file, text);
     let mut root = Group::new(String::new(), root);
-    let mut service = fields.group(&mut root, "service");
-    let (name, mode, law, slow_above) = read_service(&mut fields, &mut service);
-    fields.done(service);
+    let mut metrics = fields.group(&mut root, "metrics");
+    let given = metrics.has("scrape_interval");
+    let given = given.then(|| fields.seconds(&mut metrics, "scrape_interval", 1_000..=60_000, 5.0));
+    let is_passed_over = service.is_some() && root.has("service");
+    let mut own = fields.group(&mut root, "service");
+    let mut notes = Vec::new();
+    let (name, mode, law, slow_above) = match service {
+        None => {
+            let read = read_service(&mut fields, &mut own);
+            fields.done(own);
+            read
+        }
+        Some(service) => {
+            let Tried { name, law, slow_above, notes: assumed } = Tried::enforced(service, given);
+            notes = assumed;
+            if is_passed_over {
+                notes.push(format!("the service of {file} is passed over"));
+            }
+            (Some(name), ServiceMode::Enforce, Some(law), slow_above)
+        }
+    };
     let mut plant = fields.group(&mut root, "plant");
     let terms = read_plant(&mut fields, &mut plant, slow_above);
     fields.done(plant);
@@ -43,8 +66,7 @@ pub fn read(file: &str, text: &str) -> Result<Named, Vec<String>> {
         true => fields.course(&mut root, "demand", rate_from_zero),
         false => fields.required(&mut root, "demand", rate_from_zero).map(Course::constant),
     };
-    let mut metrics = fields.group(&mut root, "metrics");
-    let scrape = law.as_ref().map_or(5.0, |law| law.scrape);
+    let scrape = given.or(law.as_ref().map(|law| law.scrape)).unwrap_or(5.0);
     let metrics_terms = read_metrics(&mut fields, &mut metrics, scrape);
     fields.done(metrics);
     let mut run = fields.group(&mut root, "run");
@@ -65,7 +87,7 @@ pub fn read(file: &str, text: &str) -> Result<Named, Vec<String>> {
             let length = length as u32;
             let disturbance = (from, until);
             let scenario = Scenario { law, mode, service, metrics: metrics_terms, demand, length, disturbance, seed };
-            Ok(Named { name, scenario })
+            Ok(Named { name, scenario, notes })
         }
         _ => Err(fields.mistakes),
     }
@@ -239,7 +261,7 @@ mod tests {
     #[test]
     fn the_example_is_a_scenario_and_says_the_defaults() {
         let text = include_str!("../../config/simulate/inventory.yaml");
-        let named = read("inventory.yaml", text).unwrap();
+        let named = read("inventory.yaml", text, None).unwrap();
         assert_eq!(
             (named.name.as_str(), named.scenario.length, named.scenario.disturbance),
             ("inventory", 1_200, (300.0, 660.0))
@@ -247,7 +269,7 @@ mod tests {
         assert_eq!(named.scenario.service.capacity.at(630.0), 375.0);
         let least = "service: { name: inventory, bounds: { max: 1000/s }, targets: { latency: { above: 250ms, at_most: 10% } } }\n\
                      plant: { capacity: 500/s }\ndemand: 420/s\n";
-        let defaults = read("least.yaml", least).unwrap().scenario;
+        let defaults = read("least.yaml", least, None).unwrap().scenario;
         assert_eq!(defaults.law, named.scenario.law);
         let plant = ServiceTerms {
             collapse: 0.3,
@@ -264,7 +286,7 @@ mod tests {
         let text = "service:\n  name: Inventory\n  bounds: { min: 20/s, max: 10/s }\n  targets: { errors: 80% }\n  intervall: 5s\n\
                     plant:\n  capacity:\n    - { to: fast }\n    - { at: 5m, to: 1/s }\n    - { at: 4m, to: 1/s }\n\
                     metrics: { faults: [ { kind: broken } ], resets: [ soon ] }\nrun: { length: 1s }\n";
-        let mistakes = read("s.yaml", text).unwrap_err();
+        let mistakes = read("s.yaml", text, None).unwrap_err();
         for told in [
             "s.yaml:2: service.name is \"Inventory\", but must be a name of 1 to 63 of a-z, 0-9, _ and -",
             "s.yaml:3: service.bounds has min 20/s, but that must be below max, which is 10/s",

@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
+use super::instant;
 use super::measure::Measures;
 use super::run::{Run, Second};
 use super::scenario::Named;
+use crate::clock::Timestamp;
 use crate::control::law::Decision;
 
 /// What is written of a second, with its name.
@@ -25,17 +27,56 @@ const COLUMNS: [Column; 12] = [
     ("capacity_left", |second| second.left),
 ];
 
+/// What came of a replay.
+pub(super) struct Replay<'r> {
+    pub(super) name: &'r str,
+    /// What was asked and assumed, one sentence each.
+    pub(super) notes: Vec<String>,
+    /// With their instants in seconds.
+    pub(super) decisions: Vec<(f64, Decision)>,
+    pub(super) dates: Dates,
+}
+
+/// What the seconds of a replay are counted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dates {
+    /// The recording's own begin.
+    Seconds,
+    /// 1970.
+    Utc,
+}
+
 /// Decimals of a number in a line: more say nothing of a simulation.
 const DECIMALS: usize = 3;
+
+// === impl Dates ===
+
+impl Dates {
+    fn head(self) -> &'static str {
+        match self {
+            Dates::Seconds => "   at s",
+            Dates::Utc => "                      at",
+        }
+    }
+
+    fn shown(self, seconds: f64) -> String {
+        match self {
+            Dates::Seconds => format!("{seconds:>7}"),
+            Dates::Utc => format!("{:>24}", instant::shown(Timestamp::from_micros((seconds * 1e6).round() as u64))),
+        }
+    }
+}
 
 pub(super) fn table(named: &Named, run: &Run) -> String {
     let scenario = &named.scenario;
     let (from, until) = scenario.disturbance;
     let measures = Measures::of(run, scenario.disturbance, scenario.law.errors);
-    let mut text = format!(
-        "{}, {} s, seed {}; disturbed from {from} to {until} s\n\n",
-        named.name, scenario.length, scenario.seed
-    );
+    let mut text =
+        format!("{}, {} s, seed {}; disturbed from {from} to {until} s\n", named.name, scenario.length, scenario.seed);
+    for note in &named.notes {
+        put(&mut text, format_args!("  {note}\n"));
+    }
+    text.push('\n');
     for (value, unit, what) in [
         (measures.goodput, "%", "goodput while disturbed, of what could be served"),
         (measures.violated, "%", "of that time over the error target"),
@@ -47,23 +88,27 @@ pub(super) fn table(named: &Named, run: &Run) -> String {
         put(&mut text, format_args!("{value:>8.1} {unit:<2} {what}\n"));
     }
     text.push_str("\n   at s  decision\n");
-    text.push_str(&news(run.news()));
+    text.push_str(&news(run.news(), Dates::Seconds));
     text
 }
 
-pub(super) fn replayed(name: &str, decisions: &[(f64, Decision)]) -> String {
+pub(super) fn replayed(replay: &Replay<'_>) -> String {
+    let Replay { name, notes, decisions, dates } = replay;
     let mut text = format!(
-        "{name}, {} decisions; open loop: what would have been done, and for how long it was wanted\n\n",
+        "{name}, {} decisions; open loop: what would have been done, and for how long it was wanted\n",
         decisions.len()
     );
-    text.push_str("   at s  decision\n");
-    let told = news(decisions.iter().filter(|(_, decision)| decision.is_news()));
+    for note in notes {
+        put(&mut text, format_args!("  {note}\n"));
+    }
+    put(&mut text, format_args!("\n{}  decision\n", dates.head()));
+    let told = news(decisions.iter().filter(|(_, decision)| decision.is_news()), *dates);
     text.push_str(if told.is_empty() { "         nothing would have been done\n" } else { &told });
     text
 }
 
-fn news<'d>(decisions: impl Iterator<Item = &'d (f64, Decision)>) -> String {
-    decisions.map(|(at, decision)| format!("{at:>7}  {decision}\n")).collect()
+fn news<'d>(decisions: impl Iterator<Item = &'d (f64, Decision)>, dates: Dates) -> String {
+    decisions.map(|(at, decision)| format!("{}  {decision}\n", dates.shown(*at))).collect()
 }
 
 pub(super) fn csv(run: &Run) -> String {

@@ -136,6 +136,7 @@ fn decided(decision: Decision) -> DecisionRecord {
         signal_at: Some(SystemClock.now()),
         prospect: "nothing is decided for 13.5 s, until the metrics can show the last change".to_owned(),
         queries: vec!["sum(increase(x[15s]))".to_owned()],
+        made_of: None,
     }
 }
 

@@ -59,6 +59,7 @@ fn decided(from: f64, to: f64) -> DecisionRecord {
         signal_at: None,
         prospect: "nothing".to_owned(),
         queries: vec!["sum(increase(a[15s]))".to_owned()],
+        made_of: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! `tidegate simulate`: the same input gives the same output, a page needs nothing else, and mistakes are told at once.
 
+mod past;
+
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -107,4 +109,67 @@ fn every_mistake_of_both_files_is_told_with_its_place() {
         assert!(told.contains(sentence), "{sentence}\nis not in\n{told}");
     }
     assert_eq!(simulate(&["no-such-file.yaml"]).status.code(), Some(78));
+}
+
+/// A rule file with the service `inventory`.
+fn rules(folder: &TempDir, service: &str) -> String {
+    let path = folder.path().join("rules.yaml");
+    let text = format!(
+        "domain: app_edge\ndescriptors:\n  - key: service\n    value: inventory\n    rate_limit: {{ unit: second, \
+         requests_per_unit: 100000 }}\nprometheus: {{ url: \"http://127.0.0.1:9\" }}\nservices:\n  - name: inventory\n    \
+         governs: [ {{ domain: app_edge, descriptor: [ {{ service: inventory }} ] }} ]\n    \
+         signals: {{ preset: envoy, cluster: inventory }}\n{service}"
+    );
+    std::fs::write(&path, text).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+/// The same law as that of the scenario.
+const SAME: &str = "    bounds: { min: 50/s, max: 1000/s }\n    scrape_interval: 5s\n    \
+                    targets: { errors: 5%, latency: { above: 250ms, at_most: 10% } }\n";
+
+#[test]
+fn a_service_of_the_rule_files_is_tried_with_its_own_numbers() {
+    let folder = TempDir::new().unwrap();
+    let rules = |service: &str| rules(&folder, service);
+    let csv = |file: &str, scenario: &[&str]| {
+        text_of(&[scenario, &["--csv", "--service", "inventory", "--rules", file]].concat())
+    };
+    let file = rules(SAME);
+    assert_eq!(csv(&file, &[SCENARIO]), text_of(&[SCENARIO, "--csv"]), "the same law makes the same run");
+    let table = text_of(&[SCENARIO, "--service", "inventory", "--rules", &file]);
+    assert!(table.contains("its mode is observe; here its limit is enforced"), "{table}");
+    assert!(table.contains("the service of config/simulate/inventory.yaml is passed over"), "{table}");
+
+    let file = rules(&SAME.replace("max: 1000/s", "max: 300/s"));
+    assert_ne!(csv(&file, &[SCENARIO]), text_of(&[SCENARIO, "--csv"]), "a change of bounds shows");
+    let table = text_of(&["--service", "inventory", "--rules", &file]);
+    assert!(table.contains("the service can do 150/s (half of its max)"), "{table}");
+    assert!(table.lines().any(|line| line.contains("(cut)")), "{table}");
+
+    let file = rules(&format!("{SAME}    law: {{ step: 0.3, memory: 30s }}\n"));
+    assert_ne!(csv(&file, &[SCENARIO]), text_of(&[SCENARIO, "--csv"]), "and so does one of the law's own numbers");
+
+    let file = rules("    bounds: { max: 300/s }\n");
+    let table = text_of(&["--service", "inventory", "--rules", &file]);
+    assert!(table.contains("scrape_interval is auto and nothing can be measured here: 15 s are taken"), "{table}");
+}
+
+#[test]
+fn a_service_that_cannot_be_tried_is_refused_with_the_reason() {
+    let folder = TempDir::new().unwrap();
+    let file = rules(&folder, SAME);
+    let refused = |arguments: &[&str]| {
+        let output = simulate(arguments);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, told) = refused(&["--service", "checkout", "--rules", &file]);
+    assert_eq!(code, Some(78), "{told}");
+    assert!(told.contains("the rule files have no service \"checkout\"; they have inventory"), "{told}");
+    let wrong = rules(&folder, "    bounds: { min: 20/s, max: 10/s }\n");
+    let (code, told) = refused(&["--service", "inventory", "--rules", &wrong]);
+    assert_eq!(code, Some(78), "{told}");
+    assert!(told.contains("the lowest limit 20/s is not below the highest 10/s"), "{told}");
+    assert_eq!(refused(&[]).0, Some(64));
+    assert_eq!(refused(&[SCENARIO, "--rules", &file]).0, Some(64), "rule files say nothing without a service");
 }

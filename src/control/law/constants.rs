@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::rules::service::Service;
+use crate::rules::service::{LawConstant, Service};
 
 /// What is constant for one service.
 #[derive(Clone, Debug, PartialEq)]
@@ -171,7 +171,7 @@ impl Law {
             },
             brittle: service.brittle,
             fingerprint: fingerprint(&format!("{targets:?} {:?}", service.source)),
-            constants: Constants::default(),
+            constants: Constants::with(&service.law),
         }
     }
 
@@ -219,6 +219,53 @@ impl Law {
     }
 }
 
+// === impl Constants ===
+
+impl Constants {
+    /// The measured ones but for those that the operator sets.
+    #[must_use]
+    pub fn with(numbers: &[(LawConstant, f64)]) -> Constants {
+        numbers.iter().fold(Constants::default(), |constants, (constant, number)| constants.set(*constant, *number))
+    }
+
+    fn set(mut self, constant: LawConstant, number: f64) -> Constants {
+        let place = match constant {
+            LawConstant::Slack => &mut self.slack,
+            LawConstant::Fast => &mut self.fast.1,
+            LawConstant::FastScrapes => &mut self.fast.0,
+            LawConstant::Slow => &mut self.slow.1,
+            LawConstant::SlowScrapes => &mut self.slow.0,
+            LawConstant::Long => &mut self.long,
+            LawConstant::MinAnswersToCut => &mut self.min_answers_to_cut,
+            LawConstant::MinAnswersToRaise => &mut self.min_answers_to_raise,
+            LawConstant::Z => &mut self.z,
+            LawConstant::ZSoft => &mut self.z_soft,
+            LawConstant::Cut => &mut self.cut,
+            LawConstant::Nudge => &mut self.nudge,
+            LawConstant::Step => &mut self.step,
+            LawConstant::BigStep => &mut self.big_step,
+            LawConstant::Leap => &mut self.leap,
+            LawConstant::Near => &mut self.near,
+            LawConstant::NearBrittle => &mut self.near_brittle,
+            LawConstant::Probe => &mut self.probe,
+            LawConstant::MemorySettles => &mut self.memory_settles,
+            LawConstant::Memory => &mut self.memory,
+            LawConstant::MemoryBrittle => &mut self.memory_brittle,
+            LawConstant::Clean => &mut self.clean,
+            LawConstant::Same => &mut self.same,
+            LawConstant::Relearn => &mut self.relearn,
+            LawConstant::RelearnDoublings => {
+                self.relearn_doublings = number as u32;
+                return self;
+            }
+            LawConstant::Idle => &mut self.idle,
+            LawConstant::Drift => &mut self.drift,
+        };
+        *place = number;
+        self
+    }
+}
+
 /// FNV-1a, cut to 53 bits. Should an upgrade change what it is taken of, normals are learned anew, and nothing else.
 fn fingerprint(text: &str) -> u64 {
     let hash = text
@@ -226,8 +273,6 @@ fn fingerprint(text: &str) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     hash >> 11
 }
-
-// === impl Constants ===
 
 impl Default for Constants {
     fn default() -> Constants {
@@ -276,6 +321,27 @@ impl Default for Constants {
             refusing: (1.01, 0.2),
             used: 0.8,
             nobody: 0.5,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_constant_sets_a_number_of_its_own_and_no_two_the_same() {
+        let all: Vec<Constants> = LawConstant::ALL
+            .iter()
+            .map(|constant| {
+                let (lowest, highest) = constant.range();
+                let [low, high] = [lowest, highest].map(|number| Constants::with(&[(*constant, number)]));
+                assert!(low != high, "{}", constant.name());
+                if low == Constants::default() { high } else { low }
+            })
+            .collect();
+        for (index, one) in all.iter().enumerate() {
+            assert!(*one != Constants::default() && !all[..index].contains(one), "{}", LawConstant::ALL[index].name());
         }
     }
 }

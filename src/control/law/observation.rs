@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::signal::{Absence, AbsenceKind, Counts, Sample, Windows};
 
 /// What is known at one instant. Rates are requests per second, counted by ourselves and summed over all replicas.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
     /// What the metrics said; `None` if they were not asked, as while a change settles. A question that failed is a
     /// sample of four absences: an unconfirmed raise is taken back on those, and not on `None`.
@@ -19,7 +21,7 @@ pub struct Observation {
 }
 
 /// The rate of requests that passed the gate, per window of a sample.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Admitted {
     /// Over the newest window.
     pub newest: f64,

@@ -15,7 +15,7 @@ use super::RecordError;
 use super::lease::Epoch;
 use crate::clock::Timestamp;
 use crate::control::hand::{OperatorsHand, Signature};
-use crate::control::law::Decision;
+use crate::control::law::{Decision, Recorded};
 use crate::rules::service::ServiceMode;
 
 /// One step of the law for one service, with all that is needed to follow it.
@@ -40,6 +40,9 @@ pub struct DecisionRecord {
     pub prospect: String,
     /// What Prometheus was asked, as it was sent; empty if it was not asked.
     pub queries: Vec<String>,
+    /// What the step was made of, so that it can be made again; `None` where the law only began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_of: Option<Box<Recorded>>,
 }
 
 /// Something that happened to a service.
@@ -82,7 +85,7 @@ pub const CHANGES_MAX: usize = 200;
 /// Steps of the law that are kept of a service.
 pub const TICKS_MAX: usize = 20;
 
-/// Longest entry, in bytes. One with four queries of the presets has about 5 KiB; a longer one loses its queries.
+/// Longest entry, in bytes. One with four queries of the presets has about 7 KiB; a longer one loses its queries.
 pub const ENTRY_BYTES_MAX: usize = 16 << 10;
 
 /// What stands in the place of queries that made an entry too long.
@@ -197,6 +200,7 @@ mod tests {
             signal_at: Some(Timestamp::from_millis(5)),
             prospect: "nothing".to_owned(),
             queries,
+            made_of: None,
         }))
     }
 

@@ -151,7 +151,7 @@ pub enum RecordError {
 /// Longest state, in bytes. The law's has about 500.
 pub const STATE_BYTES_MAX: usize = 16 << 10;
 
-/// Most services whose last step is told at once: at 5 KiB each, five megabytes.
+/// Most services whose last step is told at once: at 7 KiB each, seven megabytes.
 pub const LATEST_MAX: usize = 1_000;
 
 /// A replica that has not polled for so long doesn't count.

@@ -1,8 +1,8 @@
 //! From a YAML tree to raw services: which words stand where, and whether their values have the right type. The rest of
 //! a rule file is bound in the same way one level up.
 //!
-//! Two maps have keys that are no words: the entries of a governed descriptor, and `latency`, where a quantile is named
-//! by its percentage. They are read by hand.
+//! Three maps have keys that are no words: the entries of a governed descriptor, `latency`, where a quantile is named by
+//! its percentage, and `law`, whose constants are a list of their own. They are read by hand.
 
 use smallvec::SmallVec;
 
@@ -10,7 +10,7 @@ use super::file::{
     RawBasicAuth, RawBounds, RawGoverned, RawPrometheus, RawQueries, RawService, RawSignals, RawStale, RawStep,
     RawTargets,
 };
-use super::{LatencyTarget, value as read};
+use super::{LatencyTarget, LawNumbers, law, value as read};
 use crate::rules::bind::{Bind, Words};
 use crate::rules::error::{KeyPath, Place, Report, quoted};
 use crate::rules::file::{Elements, Field, Located};
@@ -20,9 +20,6 @@ use crate::rules::yaml::{Node, Pair, Value};
 
 /// Most entries of a governed descriptor: more than a request can have are never matched.
 const STEPS_MAX: usize = 32;
-
-/// What is said of words that later releases will know.
-const NOT_YET: &str = "the law's constants can't be set; take law out, its own are what was measured";
 
 /// The value of `prometheus`.
 pub(in crate::rules) fn prometheus(
@@ -59,10 +56,6 @@ pub(in crate::rules) fn service(
     report: &mut Report,
 ) -> RawService {
     let mut bind = Bind { words, path, report };
-    let laws: SmallVec<[Place; 1]> = bind.all("law").map(|node| node.place).collect();
-    for place in laws {
-        bind.report.mistake(&path.word("law"), place, NOT_YET);
-    }
     RawService {
         place,
         name: bind.text("name"),
@@ -78,6 +71,7 @@ pub(in crate::rules) fn service(
         stale: bind.map("stale", Level::Stale, stale),
         brittle: bind.one("brittle", value::boolean),
         scale_rules: bind.one("scale_rules", value::boolean),
+        law: law_numbers(&mut bind),
     }
 }
 
@@ -150,6 +144,17 @@ fn number<T>(bind: &mut Bind<'_, '_, '_>, word: &'static str, reader: Reader<T>)
     let nodes: SmallVec<[&Node<'_>; 1]> = bind.all(word).collect();
     for node in nodes {
         field = read::field(node, reader, &path, bind.report);
+    }
+    field
+}
+
+/// The law's own numbers; of several maps the last one counts.
+fn law_numbers(bind: &mut Bind<'_, '_, '_>) -> Field<LawNumbers> {
+    let path = bind.path.word("law");
+    let mut field = if bind.is_misspelt("law") { Field::Wrong } else { Field::Absent };
+    let nodes: SmallVec<[&Node<'_>; 1]> = bind.all("law").collect();
+    for node in nodes {
+        field = law::read(node, &path, bind.report);
     }
     field
 }

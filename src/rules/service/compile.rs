@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::file::RawService;
 use super::governs::Names;
 use super::{
-    LatencyTarget, PrometheusServer, RateBounds, Service, ServiceMode, SignalSpec, Stale, Targets, prometheus, signals,
+    LatencyTarget, LawNumbers, PrometheusServer, RateBounds, Service, ServiceMode, SignalSpec, Stale, Targets,
+    prometheus, signals,
 };
 use crate::rate::Rate;
 use crate::rules::Rule;
@@ -92,9 +93,14 @@ impl<'f> Compiler<'_, 'f> {
         let interval = raw.interval.value().copied().unwrap_or(INTERVAL);
         self.deadline(raw, interval, path);
         let stale = self.stale(raw, bounds, path);
+        let law = match &raw.law {
+            Field::Given(law) => Some(law.value.clone()),
+            Field::Absent => Some(LawNumbers::default()),
+            Field::Wrong => None,
+        };
         self.thin(raw, bounds, path);
-        let (Some(name), Some(bounds), Some(start), Some(targets), Some(source), Some(stale)) =
-            (name, bounds, start, targets, source, stale)
+        let (Some(name), Some(bounds), Some(start), Some(targets), Some(source), Some(stale), Some(law)) =
+            (name, bounds, start, targets, source, stale, law)
         else {
             return;
         };
@@ -114,6 +120,7 @@ impl<'f> Compiler<'_, 'f> {
             stale,
             brittle: raw.brittle.is_true(),
             scale_rules: raw.scale_rules.is_true(),
+            law,
             place: place.into(),
         });
     }

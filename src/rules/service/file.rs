@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{LatencyTarget, ServiceMode};
+use super::{LatencyTarget, LawNumbers, ServiceMode};
 use crate::rate::Rate;
 use crate::rules::error::Place;
 use crate::rules::file::{Elements, Field};
@@ -42,6 +42,7 @@ pub(in crate::rules) struct RawService {
     pub(super) stale: Field<RawStale>,
     pub(super) brittle: Field<bool>,
     pub(super) scale_rules: Field<bool>,
+    pub(super) law: Field<LawNumbers>,
 }
 
 #[derive(Debug)]

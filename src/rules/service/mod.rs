@@ -15,6 +15,7 @@ pub(super) mod compile;
 pub(super) mod file;
 mod fingerprint;
 mod governs;
+mod law;
 mod prometheus;
 pub mod promql;
 mod signals;
@@ -25,6 +26,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::rate::Rate;
+
+pub use law::{LawConstant, LawNumbers};
 
 /// A service whose limit adapts.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +62,8 @@ pub struct Service {
     pub brittle: bool,
     /// Whether the governed rules' own limits shrink in proportion.
     pub scale_rules: bool,
+    /// Numbers of the law that are not those that were measured.
+    pub law: LawNumbers,
     /// File and line where it stands.
     pub place: Arc<str>,
 }

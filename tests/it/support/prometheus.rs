@@ -29,13 +29,14 @@ pub(crate) struct Prometheus {
 #[derive(Debug)]
 pub(crate) struct History {
     step: Duration,
+    past: i64,
     text: String,
 }
 
 /// `test`, as Prometheus wants passwords: from its own manual.
 const PASSWORD_HASH: &str = "$2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay";
 
-/// Samples before the present, and after it.
+/// Samples before the present unless a test wants more, and after it.
 const PAST: i64 = 70;
 const FUTURE: i64 = 30;
 
@@ -44,13 +45,18 @@ const FUTURE: i64 = 30;
 impl History {
     /// A history with a sample each `step`.
     pub(crate) fn with_step(step: Duration) -> History {
-        History { step, text: String::new() }
+        History::reaching_back(step, PAST)
+    }
+
+    /// One that begins so many steps before the present.
+    pub(crate) fn reaching_back(step: Duration, past: i64) -> History {
+        History { step, past, text: String::new() }
     }
 
     /// Adds a series whose sample `index` steps from the present (before it: negative) is that text, or missing.
     pub(crate) fn series(&mut self, series: &str, sample: impl Fn(i64) -> Option<String>) {
         let now = SystemClock.now().as_micros() as f64 / 1e6;
-        for index in -PAST..=FUTURE {
+        for index in -self.past..=FUTURE {
             let at = now + self.step.as_secs_f64() * index as f64;
             if let Some(sample) = sample(index) {
                 writeln!(self.text, "{series} {sample} {at:.3}").unwrap();
@@ -60,8 +66,8 @@ impl History {
 
     /// Adds a counter that rises by so much a second.
     pub(crate) fn counter(&mut self, series: &str, per_second: f64) {
-        let per_step = per_second * self.step.as_secs_f64();
-        self.series(series, |index| Some((per_step * (index + PAST) as f64).to_string()));
+        let (per_step, past) = (per_second * self.step.as_secs_f64(), self.past);
+        self.series(series, |index| Some((per_step * (index + past) as f64).to_string()));
     }
 
     /// Writes it where a Prometheus finds it; false where there is no promtool.

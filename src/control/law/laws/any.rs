@@ -6,9 +6,10 @@ use proptest::prelude::*;
 
 use super::super::state::{BadRate, Episode, GoodRate, Last, Normal, Trial};
 use super::super::tests::law;
-use super::super::{Action, Admitted, Cause, Hand, Law, Observation, StaleTerms, State, windows};
+use super::super::{Action, Admitted, Cause, Constants, Hand, Law, Observation, StaleTerms, State, windows};
 use crate::clock::Timestamp;
 use crate::rate::Rate;
+use crate::rules::service::LawConstant;
 use crate::signal::{Absence, AbsenceKind, Counts, Sample, Windows};
 
 /// When the random histories take place.
@@ -40,6 +41,19 @@ prop_compose! {
         let (start, toward) = (at_share(&bounds, start), at_share(&bounds, toward));
         Law { start, errors, latency, interval, scrape, stale: StaleTerms { hold, decay, toward }, brittle, ..bounds }
     }
+}
+
+/// The same with numbers that an operator may set.
+pub(super) fn tuned_laws() -> impl Strategy<Value = Law> {
+    let number = (proptest::sample::select(LawConstant::ALL), 0.0..=1.0_f64);
+    (laws(), proptest::collection::vec(number, 0..8)).prop_map(|(law, numbers)| {
+        let within = |(constant, share): (LawConstant, f64)| {
+            let (lowest, highest) = constant.range();
+            (constant, lowest + share * (highest - lowest))
+        };
+        let numbers: Vec<_> = numbers.into_iter().map(within).collect();
+        Law { constants: Constants::with(&numbers), ..law }
+    })
 }
 
 fn instants() -> impl Strategy<Value = Timestamp> {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::tests::observe;
 use super::super::{Action, Cause, Decision, Hand, Law, Observation, State, advance, step, windows};
-use super::any::{EPOCH_S, Said, laws, observation, rates, said, states, wild_states};
+use super::any::{EPOCH_S, Said, laws, observation, rates, said, states, tuned_laws, wild_states};
 use crate::clock::Timestamp;
 use crate::rate::Rate;
 use crate::rules::service::ServiceMode;
@@ -44,7 +44,7 @@ proptest! {
     // Invariants 1 and 9.
     #[test]
     fn the_limit_is_within_its_bounds_after_every_step_from_whatever_state(
-        (law, state) in laws().prop_flat_map(|law| (Just(law.clone()), wild_states(&law))), ticks in ticks()
+        (law, state) in tuned_laws().prop_flat_map(|law| (Just(law.clone()), wild_states(&law))), ticks in ticks()
     ) {
         let mut now = at(10_000_000);
         let mut state = state.accepted().unwrap_or_else(|| State::start(&law, now));
@@ -91,7 +91,7 @@ proptest! {
     // Invariants 2 and 3. The exceptions are those of the design: restore, drift when unused, decay.
     #[test]
     fn a_limit_rises_only_on_fresh_clean_answers_after_the_last_change_and_at_most_doubles(
-        (law, state) in with_state(), millis in 0..30_000_000_u64, said in said(), own in [rates(), rates()], asked: bool
+        (law, state) in tuned_laws().prop_flat_map(|law| (Just(law.clone()), states(&law))), millis in 0..30_000_000_u64, said in said(), own in [rates(), rates()], asked: bool
     ) {
         let now = at(millis);
         let seen = observation(&state, &law, now, said, own, asked);

@@ -18,6 +18,7 @@ mod limits;
 mod metrics;
 mod plain;
 mod recorder;
+mod retries;
 mod shares;
 mod silence;
 mod stage;

@@ -153,6 +153,10 @@ async fn behave(stream: &mut TcpStream, behaviour: &str, count: usize) -> Option
             answer(stream, 200, &header, "big").await
         }
         "cost" => answer(stream, 200, "x-cost: 7\r\n", "cost").await,
+        grpc if grpc.starts_with("grpc-") => {
+            let status = grpc.trim_start_matches("grpc-");
+            answer(stream, 200, &format!("grpc-status: {status}\r\n"), "").await
+        }
         other => match other.parse::<u16>() {
             Ok(status) => answer(stream, status, "", &format!("status {status}")).await,
             Err(_) => answer(stream, 200, "x-from: upstream\r\n", "hello").await,

@@ -169,6 +169,15 @@ async fn behave(
             trailers.insert("x-trailer", HeaderValue::from_static("last"));
             body.send_trailers(trailers).ok()?;
         }
+        "unavailable" => {
+            let answer = Response::builder().header("grpc-status", "14").body(()).unwrap();
+            respond.send_response(answer, true).ok()?;
+        }
+        "unavailable-last" => {
+            let mut body = respond.send_response(ok("trailers"), false).ok()?;
+            let status = (http::HeaderName::from_static("grpc-status"), HeaderValue::from_static("14"));
+            body.send_trailers(HeaderMap::from_iter([status])).ok()?;
+        }
         "503" => {
             let answer = Response::builder().status(503).body(()).unwrap();
             respond.send_response(answer, true).ok()?;

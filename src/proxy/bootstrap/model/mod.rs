@@ -29,7 +29,7 @@ pub use rate_limit::{
     Action, AddressRange, Hits, HitsAddend, InitialMetadata, LimitOverride, MetadataKey, MetadataSource, RateLimit,
     RateLimitUnit, Template, XRateLimitOption,
 };
-pub use retry::{RetryOn, RetryPolicy};
+pub use retry::{GrpcStatus, RetryOn, RetryPolicy};
 pub use route::{
     ClusterSpecifier, DirectResponse, DomainPattern, PathMatch, Redirect, RedirectPath, Route, RouteAction,
     RouteConfiguration, RouteMatch, RouteTo, VirtualHost, WeightedCluster,

@@ -104,7 +104,7 @@ pub enum PathMatch {
 #[derive(Clone, Debug)]
 pub enum RouteTo {
     /// `route`: sends it to a cluster.
-    Cluster(RouteAction),
+    Cluster(Box<RouteAction>),
     /// `direct_response`: answers it. Filters still see it.
     DirectResponse(DirectResponse),
     /// `redirect`: sends the client elsewhere.

@@ -94,7 +94,7 @@ fn route(value: &Value<'_>, routes: Routes<'_, '_>) -> Option<Arc<Route>> {
         let matches = route.required("match").and_then(|value| route_match(&value));
         let action = match route.required_one_of(&["route", "direct_response", "redirect"]) {
             None => None,
-            Some(("route", value)) => route_action(&value, routes).map(RouteTo::Cluster),
+            Some(("route", value)) => route_action(&value, routes).map(|action| RouteTo::Cluster(Box::new(action))),
             Some(("direct_response", value)) => direct_response(&value).map(RouteTo::DirectResponse),
             Some((_, value)) => redirect(&value).map(RouteTo::Redirect),
         };

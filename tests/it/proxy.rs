@@ -15,6 +15,7 @@ mod hosts;
 mod http2;
 mod kept;
 mod limits;
+mod local_limits;
 mod metrics;
 mod plain;
 mod recorder;

@@ -52,13 +52,13 @@ pub async fn handle(
     let keeps = retry_policy(&exchange).is_some();
     let body = Replay::new(body, Arc::clone(&exchange.progress), keeps.then_some(KEPT_BYTES_MAX));
     let progress = Arc::clone(&exchange.progress);
-    let (request_timeout, idle) = (listener.settings.request_timeout, idle_timeout(&exchange));
+    let (request_timeout, idle, begun) = (listener.settings.request_timeout, idle_timeout(&exchange), exchange.begun);
     let arrives_too_late = async {
         let Some(limit) = request_timeout else { return std::future::pending().await };
         tokio::select! {
             biased;
             _ = progress.completed() => std::future::pending().await,
-            () = sleep_until(progress.started() + limit) => {}
+            () = sleep_until(begun + limit) => {}
         }
     };
     let decided = tokio::select! {

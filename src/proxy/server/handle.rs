@@ -185,8 +185,8 @@ async fn to_cluster(exchange: &mut Exchange, route: &Route, action: &RouteAction
         return Decided::local(reply.flag(ResponseFlag::NoClusterFound));
     };
     mutate_request(exchange, route);
-    if let Some(prefix) = &action.prefix_rewrite {
-        let path = route::rewritten_path(&route.matches, &exchange.head.borrow(), prefix);
+    if let Some(rewrite) = &action.path_rewrite {
+        let path = route::path_to_cluster(&route.matches, &exchange.head.borrow(), rewrite);
         let original = std::mem::replace(&mut exchange.head.path, path);
         if let Ok(original) = HeaderValue::from_str(&original)
             && !listener.filters.suppresses_envoy_headers

@@ -139,6 +139,18 @@ fn routes_are_judged_alike() {
         (At::Action, "{ cluster: REMOVED, weighted_clusters: { clusters: [] } }", BothRefuse),
         (At::Action, "{ cluster: REMOVED, weighted_clusters: { clusters: [{ name: no, weight: 1 }] } }", BothRefuse),
         (At::Action, "{ timeout: 0s, idle_timeout: 0s, prefix_rewrite: /b, host_rewrite_literal: x }", BothAccept),
+        (
+            At::Action,
+            "{ regex_rewrite: { pattern: { google_re2: {}, regex: '^/(a+)' }, substitution: '/\\1' } }",
+            BothAccept,
+        ),
+        (At::Action, "{ regex_rewrite: { pattern: { regex: a } } }", BothAccept),
+        (At::Action, "{ regex_rewrite: { pattern: { regex: '(' }, substitution: x } }", BothRefuse),
+        (At::Action, "{ regex_rewrite: { pattern: { regex: '' }, substitution: x } }", BothRefuse),
+        (At::Action, "{ regex_rewrite: { substitution: x } }", BothRefuse),
+        (At::Action, "{ regex_rewrite: { pattern: { regex: a }, substitution: '\\1' } }", OnlyEnvoyAccepts), // no such group
+        (At::Action, "{ regex_rewrite: { pattern: { regex: a }, substitution: '\\x' } }", OnlyEnvoyAccepts), // no rewrite
+        (At::Action, "{ prefix_rewrite: /b, regex_rewrite: { pattern: { regex: a }, substitution: x } }", BothRefuse),
         (At::Action, "{ cluster_not_found_response_code: NOT_FOUND, include_vh_rate_limits: true }", BothAccept),
         (At::Action, "{ retry_policy: { retry_on: 5xx }, priority: HIGH }", OnlyEnvoyAccepts), // one priority is known
     ]);

@@ -33,8 +33,8 @@ pub use rate_limit::{
 };
 pub use retry::{GrpcStatus, RetryOn, RetryPolicy};
 pub use route::{
-    ClusterSpecifier, DirectResponse, DomainPattern, PathMatch, Redirect, RedirectPath, Route, RouteAction,
-    RouteConfiguration, RouteMatch, RouteTo, VirtualHost, WeightedCluster,
+    ClusterSpecifier, DirectResponse, DomainPattern, PathMatch, PathRewrite, Redirect, RedirectPath, Route,
+    RouteAction, RouteConfiguration, RouteMatch, RouteTo, VirtualHost, WeightedCluster,
 };
 pub use values::{AppendAction, FractionalPercent, HeaderMutations, HeaderValueOption, Metadata};
 

@@ -1,4 +1,4 @@
-//! What a rate limit service is asked of a request: rate limits make descriptors.
+//! What a rate limit service is asked of a request, or a local limit counts it by: rate limits make descriptors.
 //!
 //! Each rate limit makes one descriptor, an entry for each of its actions in their order. An action that has nothing to
 //! say drops the whole descriptor, unless it is to be skipped; then its entry alone is left out, and a descriptor may
@@ -9,8 +9,8 @@ mod hits;
 
 use super::access_log::Record;
 use super::bootstrap::model::{
-    FilterConfig, HttpFilter, LimitOverride, PerFilterConfig, RateLimit, RateLimitFilter, RateLimitPerRoute,
-    RateLimitUnit, Route, RouteTo, VirtualHost, VirtualHostRateLimits, XRateLimitOption,
+    FilterConfig, HttpFilter, LimitOverride, LocalRateLimit, PerFilterConfig, RateLimit, RateLimitFilter,
+    RateLimitPerRoute, RateLimitUnit, Route, RouteTo, VirtualHost, VirtualHostRateLimits, XRateLimitOption,
 };
 use crate::proto::envoy::extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor};
 
@@ -63,18 +63,26 @@ pub fn applicable<'c>(
     virtual_host: &'c VirtualHost,
     route: &'c Route,
 ) -> Vec<&'c RateLimit> {
-    let RouteTo::Cluster(action) = &route.action else { return Vec::new() };
+    if !matches!(route.action, RouteTo::Cluster(_)) {
+        return Vec::new();
+    }
     if let Some(per_route) = per_route.filter(|per_route| !per_route.rate_limits.is_empty()) {
         return per_route.rate_limits.iter().collect();
     }
     if !filter.rate_limits.is_empty() {
         return filter.rate_limits.iter().collect();
     }
-    let includes_virtual_host = match per_route.map(|per_route| per_route.vh_rate_limits) {
+    of_route(per_route.map(|per_route| per_route.vh_rate_limits).unwrap_or_default(), virtual_host, route)
+}
+
+/// The rate limits of a route and, as `option` says, of its virtual host.
+fn of_route<'c>(option: VirtualHostRateLimits, virtual_host: &'c VirtualHost, route: &'c Route) -> Vec<&'c RateLimit> {
+    let RouteTo::Cluster(action) = &route.action else { return Vec::new() };
+    let includes_virtual_host = match option {
         _ if action.include_vh_rate_limits => true,
-        Some(VirtualHostRateLimits::Include) => true,
-        Some(VirtualHostRateLimits::Ignore) => false,
-        Some(VirtualHostRateLimits::Override) | None => action.rate_limits.is_empty(),
+        VirtualHostRateLimits::Include => true,
+        VirtualHostRateLimits::Ignore => false,
+        VirtualHostRateLimits::Override => action.rate_limits.is_empty(),
     };
     let of_virtual_host = virtual_host.rate_limits.iter().filter(|_| includes_virtual_host);
     action.rate_limits.iter().chain(of_virtual_host).collect()
@@ -118,6 +126,29 @@ pub fn describe<'c>(
     let limits =
         limits.into_iter().filter(|limit| limit.stage.is_none_or(|own| own == stage) && limit.enabled.includes(random));
     limits.filter(of_moment).filter_map(|limit| descriptor(limit, request)).collect()
+}
+
+/// The descriptors that a local rate limit makes of a request: by its own rate limits if it has any, which need no
+/// route, else by those of the route and virtual host.
+///
+/// Of the latter Envoy passes over those with a `disable_key`, and takes those of the end of the stream too.
+#[must_use]
+pub fn describe_locally(
+    limit: &LocalRateLimit,
+    found: Option<(&VirtualHost, &Route)>,
+    request: Described<'_>,
+) -> Vec<Descriptor> {
+    if limit.descriptors.is_empty() {
+        return Vec::new();
+    }
+    if !limit.rate_limits.is_empty() {
+        let own = limit.rate_limits.iter().filter(|limit| !limit.apply_on_stream_done);
+        return own.filter_map(|limit| descriptor(limit, request)).collect();
+    }
+    let Some((virtual_host, route)) = found else { return Vec::new() };
+    let limits = of_route(limit.vh_rate_limits, virtual_host, route).into_iter();
+    let limits = limits.filter(|one| one.stage.is_none_or(|own| own == limit.stage) && !one.has_disable_key);
+    limits.filter_map(|limit| descriptor(limit, request)).collect()
 }
 
 /// The descriptor of one rate limit; `None` if it is dropped.

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use http::HeaderMap;
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::query;
@@ -186,6 +187,13 @@ pub fn headers_match(matchers: &[HeaderMatcher], request: &RequestHead<'_>) -> b
     matchers.iter().all(|matcher| matcher.matches(request))
 }
 
+/// Whether any matcher matches the headers of an answer, which has no pseudo-headers that could be looked at.
+#[must_use]
+pub fn any_header_matches(matchers: &[HeaderMatcher], answer: &HeaderMap) -> bool {
+    let head = RequestHead { method: "", scheme: "", authority: "", path: "", headers: answer };
+    matchers.iter().any(|matcher| matcher.matches(&head))
+}
+
 // === impl HeaderRule ===
 
 impl HeaderRule {
@@ -230,7 +238,7 @@ impl QueryParameterRule {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderName, HeaderValue};
+    use http::{HeaderName, HeaderValue};
     use proptest::prelude::*;
 
     use super::*;

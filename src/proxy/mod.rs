@@ -10,7 +10,8 @@
 //! | [`query`] | query strings |
 //! | [`matching`] | texts, headers and query parameters against matchers |
 //! | [`route`] | which virtual host, route and cluster a request goes to |
-//! | [`descriptors`] | what a rate limit service is asked of a request |
+//! | [`rewrite`] | what an expression makes of a path |
+//! | [`descriptors`] | what a rate limit service is asked of a request, and local limits count it by |
 //! | [`ratelimit_headers`] | what a client is told of its limits |
 //! | [`access_log`] | format strings with command operators, and the record of a request that they print |
 //!
@@ -35,6 +36,7 @@ pub mod matching;
 pub mod query;
 pub mod ratelimit_headers;
 pub mod request;
+pub mod rewrite;
 pub mod route;
 pub mod serve;
 pub mod server;

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::bootstrap::model::{
-    ClusterSpecifier, DomainPattern, PathMatch, Route, RouteConfiguration, RouteMatch, VirtualHost,
+    ClusterSpecifier, DomainPattern, PathMatch, PathRewrite, Route, RouteConfiguration, RouteMatch, VirtualHost,
 };
 use super::matching::headers_match;
 use super::request::{HeaderKey, RequestHead};
@@ -92,6 +92,19 @@ pub fn rewritten_path(rule: &RouteMatch, request: &RequestHead<'_>, prefix_rewri
     // The rule may match ASCII only, or in the middle of a character that the request's path has.
     let rest = request.path.get(matched..).unwrap_or_default();
     format!("{prefix_rewrite}{rest}")
+}
+
+/// The path, with its query, that the cluster is sent.
+#[must_use]
+pub fn path_to_cluster(rule: &RouteMatch, request: &RequestHead<'_>, rewrite: &PathRewrite) -> String {
+    match rewrite {
+        PathRewrite::Prefix(prefix) => rewritten_path(rule, request, prefix),
+        PathRewrite::Regex(rewrite) => {
+            let path = request.path_only();
+            let rest = request.path.get(path.len()..).unwrap_or_default();
+            rewrite.apply(path) + rest
+        }
+    }
 }
 
 // === impl ClusterSpecifier ===

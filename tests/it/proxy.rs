@@ -3,6 +3,7 @@
 //! A transcript holds what a client sees of each answer, what upstream was sent, what the access log says and what the
 //! statistics that adaptive control reads have become. Where the two differ on purpose, docs/proxy.md says so.
 
+mod accepting;
 mod actions;
 mod bad_input;
 mod balance;
@@ -15,9 +16,11 @@ mod hosts;
 mod http2;
 mod kept;
 mod limits;
+mod local_limits;
 mod metrics;
 mod plain;
 mod recorder;
+mod retries;
 mod shares;
 mod silence;
 mod stage;

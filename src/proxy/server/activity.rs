@@ -76,11 +76,11 @@ impl Activity {
         Activity { state: Mutex::new(state), changed: Notify::new() }
     }
 
-    /// A head is complete.
-    pub fn request_begins(&self) {
+    /// A head is complete. Returns when its first byte came, if that was seen: not with HTTP/2.
+    pub fn request_begins(&self) -> Option<Instant> {
         let mut state = self.lock();
         state.active += 1;
-        state.head_since = None;
+        state.head_since.take()
     }
 
     /// A request and its answer have ended. With HTTP/1 nothing comes behind a request of which not all had come.

@@ -30,6 +30,8 @@ pub struct Exchange {
     pub listener: Arc<HttpListener>,
     /// The connection it came over.
     pub connection: Arc<ConnectionFacts>,
+    /// When the first byte of its head came, as far as that is known; `request_timeout` counts from here.
+    pub begun: Instant,
     /// When its head was there.
     pub started: Instant,
     /// The same on the wall clock.
@@ -153,11 +155,12 @@ impl Exchange {
             Protocol::Http10 | Protocol::Http11 => downstream.downstream_rq_http1_total.increment(),
         }
         downstream.downstream_rq_active.increment();
-        connection.activity.request_begins();
+        let begun = connection.activity.request_begins().unwrap_or(started);
         Exchange {
             client: connection.remote,
             listener,
             connection,
+            begun,
             started,
             start_time,
             protocol,

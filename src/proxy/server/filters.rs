@@ -32,7 +32,7 @@ struct Filter {
 enum Kind {
     RateLimit(Box<super::rate_limit::RateLimiter>),
     LocalRateLimit {
-        own: LocalLimiter,
+        own: Box<LocalLimiter>,
         /// Those of routes and virtual hosts, by where their settings lie: the settings outlive the chain.
         others: HashMap<usize, LocalLimiter>,
     },
@@ -47,8 +47,9 @@ impl FilterChain {
     #[must_use]
     pub fn new(settings: &HttpConnections, context: &Arc<Context>) -> FilterChain {
         let mut chain = FilterChain { filters: Vec::new(), suppresses_envoy_headers: false };
-        let limiter =
-            |limit: &LocalRateLimit| LocalLimiter::new(limit, context.stats.local_rate_limit(&limit.stat_prefix));
+        let limiter = |limit: &LocalRateLimit| {
+            LocalLimiter::new(limit, context.stats.local_rate_limit(&limit.stat_prefix), context)
+        };
         for filter in &settings.http_filters {
             let kind = match &filter.config {
                 FilterConfig::Router(router) => {
@@ -61,7 +62,7 @@ impl FilterChain {
                     Kind::RateLimit(Box::new(super::rate_limit::RateLimiter::new(limit, context)))
                 }
                 FilterConfig::LocalRateLimit(limit) => {
-                    let own = limiter(limit);
+                    let own = Box::new(limiter(limit));
                     let others = overrides(settings, filter)
                         .filter_map(|other| match other {
                             PerFilterConfig::LocalRateLimit(limit) => Some((place(other), limiter(limit))),

@@ -52,13 +52,13 @@ pub async fn handle(
     let keeps = retry_policy(&exchange).is_some();
     let body = Replay::new(body, Arc::clone(&exchange.progress), keeps.then_some(KEPT_BYTES_MAX));
     let progress = Arc::clone(&exchange.progress);
-    let (request_timeout, idle) = (listener.settings.request_timeout, idle_timeout(&exchange));
+    let (request_timeout, idle, begun) = (listener.settings.request_timeout, idle_timeout(&exchange), exchange.begun);
     let arrives_too_late = async {
         let Some(limit) = request_timeout else { return std::future::pending().await };
         tokio::select! {
             biased;
             _ = progress.completed() => std::future::pending().await,
-            () = sleep_until(progress.started() + limit) => {}
+            () = sleep_until(begun + limit) => {}
         }
     };
     let decided = tokio::select! {
@@ -185,8 +185,8 @@ async fn to_cluster(exchange: &mut Exchange, route: &Route, action: &RouteAction
         return Decided::local(reply.flag(ResponseFlag::NoClusterFound));
     };
     mutate_request(exchange, route);
-    if let Some(prefix) = &action.prefix_rewrite {
-        let path = route::rewritten_path(&route.matches, &exchange.head.borrow(), prefix);
+    if let Some(rewrite) = &action.path_rewrite {
+        let path = route::path_to_cluster(&route.matches, &exchange.head.borrow(), rewrite);
         let original = std::mem::replace(&mut exchange.head.path, path);
         if let Ok(original) = HeaderValue::from_str(&original)
             && !listener.filters.suppresses_envoy_headers

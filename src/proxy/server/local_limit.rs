@@ -1,68 +1,62 @@
-//! The filter with a token bucket of its own.
+//! The filter with token buckets of its own.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use http::header::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
+use super::context::Context;
 use super::exchange::Exchange;
 use super::heads;
+use super::local_buckets::{LocalBuckets, Speaker, Taken, Verdict};
 use super::reply::LocalReply;
-use super::token_bucket::TokenBucket;
 use crate::proxy::access_log::ResponseFlag;
-use crate::proxy::bootstrap::model::LocalRateLimit;
+use crate::proxy::bootstrap::model::{LocalRateLimit, XRateLimitOption};
+use crate::proxy::descriptors::{Described, Descriptor, describe_locally};
 use crate::proxy::stats::LocalRateLimitStats;
 
-/// A configured bucket: one for the filter, one more for each route or virtual host that has its own.
+/// A configured limit: one for the filter, one more for each route or virtual host that has its own.
 #[derive(Debug)]
 pub struct LocalLimiter {
     settings: LocalRateLimit,
-    bucket: Option<Mutex<TokenBucket>>,
+    buckets: LocalBuckets,
     stats: Arc<LocalRateLimitStats>,
+    context: Arc<Context>,
 }
 
 // === impl LocalLimiter ===
 
 impl LocalLimiter {
-    /// A limiter whose bucket is full.
+    /// A limiter whose buckets are full.
     #[must_use]
-    pub fn new(settings: &LocalRateLimit, stats: Arc<LocalRateLimitStats>) -> LocalLimiter {
-        let now = Instant::now();
-        let bucket = settings.token_bucket.as_ref().map(|bucket| Mutex::new(TokenBucket::new(bucket, now)));
-        LocalLimiter { settings: settings.clone(), bucket, stats }
+    pub fn new(settings: &LocalRateLimit, stats: Arc<LocalRateLimitStats>, context: &Arc<Context>) -> LocalLimiter {
+        let buckets = LocalBuckets::new(settings, Instant::now());
+        LocalLimiter { settings: settings.clone(), buckets, stats, context: Arc::clone(context) }
     }
 
-    /// Takes a token for the request.
+    /// Takes the request's tokens.
     ///
     /// # Errors
-    /// The answer, if there is no token and that is enforced.
+    /// The answer, if a token is missing and that is enforced.
     pub fn check(&self, exchange: &mut Exchange) -> Result<(), Box<LocalReply>> {
         let (settings, counters) = (&self.settings, &self.stats.counters);
-        let Some(bucket) = &self.bucket else { return Ok(()) };
         if !settings.filter_enabled.includes(rand::random()) {
             return Ok(());
         }
         counters.enabled.increment();
-        let (has_token, state) = {
-            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = Instant::now();
-            (bucket.take(now), bucket.state(now))
-        };
-        if settings.enable_x_ratelimit_headers {
-            let max = settings.token_bucket.map_or(0, |bucket| bucket.max_tokens);
-            let (remaining, reset) = state;
-            let reset = reset.as_secs() + u64::from(reset.subsec_nanos() > 0);
-            for (name, value) in [("limit", u64::from(max)), ("remaining", u64::from(remaining)), ("reset", reset)] {
-                if let Ok(name) = HeaderName::try_from(format!("x-ratelimit-{name}")) {
-                    exchange.answer_headers.insert(name, HeaderValue::from(value));
-                }
-            }
+        let Taken { verdict, speaker } = self.buckets.take(&self.describe(exchange), Instant::now());
+        if let Some(speaker) = speaker {
+            self.tell(exchange, speaker);
         }
-        if has_token {
+        if verdict == Verdict::Allowed {
             counters.ok.increment();
             return Ok(());
         }
         counters.rate_limited.increment();
+        if verdict == Verdict::Shadowed {
+            counters.shadow_mode.increment();
+            return Ok(());
+        }
         if !settings.filter_enforced.includes(rand::random()) {
             let mut headers = std::mem::take(&mut exchange.head.headers);
             heads::add(&mut headers, &settings.request_headers_to_add_when_not_enforced, &exchange.record());
@@ -75,5 +69,36 @@ impl LocalLimiter {
         reply.grpc_status = settings.rate_limited_as_resource_exhausted.then_some(8);
         heads::add(&mut reply.headers, &settings.response_headers_to_add, &exchange.record());
         Err(Box::new(reply))
+    }
+
+    fn describe(&self, exchange: &Exchange) -> Vec<Descriptor> {
+        let record = exchange.record();
+        let described = Described {
+            record: &record,
+            node_cluster: &self.context.node.cluster,
+            routed_cluster: exchange.cluster.as_ref().map_or("", |cluster| &cluster.settings.name),
+        };
+        let found = exchange.virtual_host.as_deref().zip(exchange.route.as_deref());
+        describe_locally(&self.settings, found, described)
+    }
+
+    /// Puts `x-ratelimit-*` on the answer, if the descriptor or the filter says so.
+    fn tell(&self, exchange: &mut Exchange, speaker: Speaker) {
+        let is_told = match speaker.option {
+            XRateLimitOption::Unspecified => self.settings.enable_x_ratelimit_headers,
+            XRateLimitOption::Off => false,
+            XRateLimitOption::DraftVersion03 => true,
+        };
+        if !is_told {
+            return;
+        }
+        let reset = speaker.reset.as_secs() + u64::from(speaker.reset.subsec_nanos() > 0);
+        for (name, value) in [
+            ("x-ratelimit-limit", u64::from(speaker.max)),
+            ("x-ratelimit-remaining", u64::from(speaker.remaining)),
+            ("x-ratelimit-reset", reset),
+        ] {
+            exchange.answer_headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
+        }
     }
 }

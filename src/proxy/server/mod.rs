@@ -6,7 +6,7 @@
 //! | `handle` | one request from head to answer |
 //! | `exchange`, `progress` | what is known of it meanwhile; its end |
 //! | `heads` | headers that proxies add and remove |
-//! | `filters`, `fault`, `health_check`, `local_limit`, `token_bucket`, `rate_limit`, `service_call` | the filters |
+//! | `filters`, `fault`, `health_check`, `local_limit`, `local_buckets`, `token_bucket`, `rate_limit`, `service_call` | the filters |
 //! | `router`, `retry`, `replay` | to a host and back, more than once if need be |
 //! | `reply`, `redirect`, `answer` | answers of the proxy's own; bodies on their way to the client |
 //! | `log_sink` | where access log lines go |
@@ -23,6 +23,7 @@ pub mod handle;
 pub mod heads;
 pub mod health_check;
 pub mod listener;
+pub mod local_buckets;
 pub mod local_limit;
 pub mod log_sink;
 pub mod progress;

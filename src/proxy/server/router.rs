@@ -109,7 +109,7 @@ async fn tries(
     routing: Routing<'_>,
     body: &Replay<Incoming>,
 ) -> Decided {
-    let mut retries = Retries::new(routing.retry_policy);
+    let mut retries = Retries::new(routing.retry_policy, &exchange.head.borrow());
     // Held while a retry is under way, from the wait before it to its end.
     let mut _retrying: Option<Permit> = None;
     loop {

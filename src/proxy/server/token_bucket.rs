@@ -26,22 +26,29 @@ impl TokenBucket {
         TokenBucket { max, per_second: f64::from(settings.tokens_per_fill) / interval, tokens: max, at: now }
     }
 
-    /// Takes a token, if there is one.
-    pub fn take(&mut self, now: Instant) -> bool {
+    /// Takes that many tokens if there are as many; a number below 0 gives tokens back, as far as there is room. To take
+    /// none is refused, as Envoy does.
+    pub fn take(&mut self, tokens: f64, now: Instant) -> bool {
         self.fill(now);
-        let has_one = self.tokens >= 1.0;
-        if has_one {
-            self.tokens -= 1.0;
+        let is_possible = tokens != 0.0 && self.tokens >= tokens;
+        if is_possible {
+            self.tokens = (self.tokens - tokens).min(self.max);
         }
-        has_one
+        is_possible
     }
 
-    /// Whole tokens, and the time to the next one.
+    /// Tokens that flow in, in a second.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        self.per_second
+    }
+
+    /// Whole tokens, and the time until there is one: 0 if there is.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 0 and max_tokens, which is a u32
     pub fn state(&mut self, now: Instant) -> (u32, Duration) {
         self.fill(now);
         let whole = self.tokens.floor();
-        let missing = if self.tokens >= self.max { 0.0 } else { 1.0 - (self.tokens - whole) };
+        let missing = (1.0 - self.tokens).max(0.0);
         (whole as u32, Duration::try_from_secs_f64(missing / self.per_second).unwrap_or(Duration::MAX))
     }
 
@@ -65,17 +72,27 @@ mod tests {
     #[test]
     fn a_bucket_begins_full_and_fills_steadily_up_to_its_size() {
         let (mut bucket, now) = bucket(3, 10, 1000);
-        assert_eq!((0..5).filter(|_| bucket.take(now)).count(), 3);
-        assert!(!bucket.take(now + Duration::from_millis(99)));
-        assert!(bucket.take(now + Duration::from_millis(101)));
+        assert_eq!((0..5).filter(|_| bucket.take(1.0, now)).count(), 3);
+        assert!(!bucket.take(1.0, now + Duration::from_millis(99)));
+        assert!(bucket.take(1.0, now + Duration::from_millis(101)));
         assert_eq!(bucket.state(now + Duration::from_secs(60)), (3, Duration::ZERO));
+    }
+
+    #[test]
+    fn the_next_token_is_waited_for_only_when_there_is_none() {
+        let (mut bucket, now) = bucket(2, 1, 1000);
+        assert!(bucket.take(1.0, now));
+        assert_eq!(bucket.state(now), (1, Duration::ZERO));
+        assert!(bucket.take(1.0, now));
+        assert_eq!(bucket.state(now), (0, Duration::from_secs(1)));
+        assert_eq!(bucket.state(now + Duration::from_millis(750)), (0, Duration::from_millis(250)));
     }
 
     #[test]
     fn time_that_goes_back_changes_nothing() {
         let (mut bucket, now) = bucket(1, 1, 1000);
-        assert!(bucket.take(now + Duration::from_secs(9)));
-        assert!(!bucket.take(now));
-        assert!(!bucket.take(now + Duration::from_secs(9)));
+        assert!(bucket.take(1.0, now + Duration::from_secs(9)));
+        assert!(!bucket.take(1.0, now));
+        assert!(!bucket.take(1.0, now + Duration::from_secs(9)));
     }
 }

@@ -39,7 +39,7 @@ group! {
 group! {
     /// What a local rate limit did.
     LocalRateLimitCounters {
-        counters { enabled, enforced, ok, rate_limited }
+        counters { enabled, enforced, ok, rate_limited, shadow_mode }
         gauges {}
     }
 }

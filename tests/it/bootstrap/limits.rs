@@ -142,7 +142,7 @@ fn rate_limits_and_filters_are_judged_alike() {
             "{ status: { code: 503 }, filter_enabled: { default_value: { numerator: 100 } } }",
             BothAccept,
         ),
-        (At::LocalRateLimit, "{ descriptors: [] }", OnlyEnvoyAccepts), // not known
+        (At::LocalRateLimit, "{ local_rate_limit_per_downstream_connection: true }", OnlyEnvoyAccepts), // not known
         (At::Fault, "{ delay: { fixed_delay: 1s, percentage: { numerator: 5 } } }", BothAccept),
         (At::Fault, "{ delay: { fixed_delay: 0s } }", BothRefuse),
         (At::Fault, "{ delay: {} }", BothRefuse),
@@ -154,5 +154,66 @@ fn rate_limits_and_filters_are_judged_alike() {
         (At::Fault, "{ abort: { http_status: 199 } }", BothRefuse),
         (At::Fault, "{ abort: {} }", BothRefuse),
         (At::Fault, "{ upstream_cluster: up, max_active_faults: 1 }", BothAccept),
+    ]);
+}
+
+#[test]
+fn descriptors_of_local_rate_limits_are_judged_alike() {
+    let bucket = "token_bucket: { max_tokens: 1, fill_interval: 1s }";
+    let mut cases: Vec<(String, Verdict)> = Vec::new();
+    for (descriptors, verdict) in [
+        ("".to_owned(), BothAccept),
+        (format!("{{ entries: [{{ key: a, value: b }}, {{ key: c }}], {bucket}, shadow_mode: true }}"), BothAccept),
+        (format!("{{ entries: [], {bucket} }}"), BothRefuse),
+        (format!("{{ entries: [{{ key: '', value: b }}], {bucket} }}"), BothRefuse),
+        ("{ entries: [{ key: a, value: b }] }".to_owned(), BothRefuse),
+        ("{ entries: [{ key: a }], token_bucket: { max_tokens: 1, fill_interval: 0.04s } }".to_owned(), BothRefuse),
+        (
+            format!("{{ entries: [{{ key: a, value: b }}], {bucket} }}, {{ entries: [{{ key: a }}], {bucket} }}"),
+            BothAccept,
+        ),
+        (
+            format!(
+                "{{ entries: [{{ key: a, value: b }}], {bucket} }}, {{ entries: [{{ key: a, value: b }}], {bucket} }}"
+            ),
+            BothRefuse,
+        ),
+        (
+            format!("{{ entries: [{{ key: a }}], {bucket} }}, {{ entries: [{{ key: a, value: '' }}], {bucket} }}"),
+            BothRefuse,
+        ),
+    ] {
+        cases.push((format!("{{ descriptors: [{descriptors}] }}"), verdict));
+    }
+    let act = "actions: [{ remote_address: {} }]";
+    for (rate_limit, verdict) in [
+        (format!("{{ {act}, hits_addend: {{ number: 2 }}, apply_on_stream_done: true }}"), BothAccept),
+        (format!("{{ {act}, x_ratelimit_option: OFF }}"), BothAccept),
+        (format!("{{ {act}, stage: 1 }}"), BothRefuse),
+        (format!("{{ {act}, disable_key: a }}"), BothRefuse),
+        (format!("{{ {act}, limit: {{ rate_limit: {{ requests_per_unit: 1, unit: DAY }} }} }}"), BothRefuse),
+        ("{ actions: [] }".to_owned(), BothRefuse),
+    ] {
+        cases.push((format!("{{ rate_limits: [{rate_limit}] }}"), verdict));
+    }
+    for (field, verdict) in [
+        ("max_dynamic_descriptors: 1", BothAccept),
+        ("max_dynamic_descriptors: 0", BothRefuse),
+        ("stage: 10", BothAccept),
+        ("stage: 11", BothRefuse),
+        ("vh_rate_limits: IGNORE", BothAccept),
+        ("vh_rate_limits: SOMETIMES", BothRefuse),
+        ("always_consume_default_token_bucket: false", BothAccept),
+    ] {
+        cases.push((format!("{{ {field} }}"), verdict));
+    }
+    let cases: Vec<(At, &str, Verdict)> =
+        cases.iter().map(|(case, verdict)| (At::LocalRateLimit, case.as_str(), *verdict)).collect();
+    check(&cases);
+    let local = "'@type': x.y/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: a";
+    let per_route = |more: &str| format!("{{ typed_per_filter_config: {{ local_ratelimit: {{ {local}{more} }} }} }}");
+    check(&[
+        (At::Route, per_route("").as_str(), BothRefuse),
+        (At::Route, per_route(&format!(", {bucket}")).as_str(), BothAccept),
     ]);
 }

@@ -36,6 +36,25 @@ fn virtual_hosts_are_judged_alike() {
         (At::VirtualHost, "{ response_headers_to_remove: [':status'] }", BothRefuse),
         (At::VirtualHost, "{ retry_policy: { retry_on: '5xx,connect-failure', num_retries: '2' } }", BothAccept),
         (At::VirtualHost, "{ retry_policy: { retry_on: 6xx } }", OnlyEnvoyAccepts), // Envoy drops words it doesn't know
+        (
+            At::VirtualHost,
+            "{ retry_policy: { retry_on: 'cancelled,deadline-exceeded,internal,resource-exhausted,unavailable' } }",
+            BothAccept,
+        ),
+        (
+            At::VirtualHost,
+            "{ retry_policy: { retry_on: 'reset-before-request,envoy-ratelimited,retriable-headers' } }",
+            BothAccept,
+        ),
+        (At::VirtualHost, "{ retry_policy: { retry_on: http3-post-connect-failure } }", OnlyEnvoyAccepts), // no HTTP/3
+        (
+            At::VirtualHost,
+            "{ retry_policy: { retriable_headers: [{ name: a }], retriable_request_headers: [{ name: ':path' }] } }",
+            BothAccept,
+        ),
+        (At::VirtualHost, "{ retry_policy: { retriable_headers: [{ name: ':path' }] } }", OnlyEnvoyAccepts), // never there
+        (At::VirtualHost, "{ retry_policy: { retriable_headers: [{}] } }", BothRefuse),
+        (At::VirtualHost, "{ retry_policy: { per_try_idle_timeout: 1s } }", OnlyEnvoyAccepts), // not known
         (At::VirtualHost, "{ retry_policy: { num_retries: 0, per_try_timeout: 1s } }", BothAccept),
         (At::VirtualHost, "{ retry_policy: { retry_back_off: { max_interval: 1s } } }", BothRefuse),
         (At::VirtualHost, "{ retry_policy: { retry_back_off: { base_interval: 0s } } }", BothRefuse),
@@ -120,6 +139,18 @@ fn routes_are_judged_alike() {
         (At::Action, "{ cluster: REMOVED, weighted_clusters: { clusters: [] } }", BothRefuse),
         (At::Action, "{ cluster: REMOVED, weighted_clusters: { clusters: [{ name: no, weight: 1 }] } }", BothRefuse),
         (At::Action, "{ timeout: 0s, idle_timeout: 0s, prefix_rewrite: /b, host_rewrite_literal: x }", BothAccept),
+        (
+            At::Action,
+            "{ regex_rewrite: { pattern: { google_re2: {}, regex: '^/(a+)' }, substitution: '/\\1' } }",
+            BothAccept,
+        ),
+        (At::Action, "{ regex_rewrite: { pattern: { regex: a } } }", BothAccept),
+        (At::Action, "{ regex_rewrite: { pattern: { regex: '(' }, substitution: x } }", BothRefuse),
+        (At::Action, "{ regex_rewrite: { pattern: { regex: '' }, substitution: x } }", BothRefuse),
+        (At::Action, "{ regex_rewrite: { substitution: x } }", BothRefuse),
+        (At::Action, "{ regex_rewrite: { pattern: { regex: a }, substitution: '\\1' } }", OnlyEnvoyAccepts), // no such group
+        (At::Action, "{ regex_rewrite: { pattern: { regex: a }, substitution: '\\x' } }", OnlyEnvoyAccepts), // no rewrite
+        (At::Action, "{ prefix_rewrite: /b, regex_rewrite: { pattern: { regex: a }, substitution: x } }", BothRefuse),
         (At::Action, "{ cluster_not_found_response_code: NOT_FOUND, include_vh_rate_limits: true }", BothAccept),
         (At::Action, "{ retry_policy: { retry_on: 5xx }, priority: HIGH }", OnlyEnvoyAccepts), // one priority is known
     ]);

@@ -176,10 +176,8 @@ async fn send_many(address: SocketAddr, requests: usize) {
     }
 }
 
-/// Requests of the test below. A debug build makes some 10,000 a second; `PROXY_LEAK_REQUESTS=100000` is the full number.
-fn leak_requests() -> usize {
-    std::env::var("PROXY_LEAK_REQUESTS").map_or(20_000, |number| number.parse().expect("a number of requests"))
-}
+/// Requests of the test below, for which a debug build takes some 20 seconds.
+const LEAK_REQUESTS: usize = 100_000;
 
 #[tokio::test]
 async fn many_requests_leave_nothing_behind() {
@@ -197,10 +195,9 @@ async fn many_requests_leave_nothing_behind() {
         stage.get(path).await;
     }
     let before = stage.subject.process.resident_kib();
-    let requests = leak_requests();
-    rush(requests).await;
+    rush(LEAK_REQUESTS).await;
     let after = stage.subject.process.resident_kib();
-    assert!(after < before + 8 * 1024, "{before} KiB before and {after} KiB after {requests} requests");
+    assert!(after < before + 8 * 1024, "{before} KiB before and {after} KiB after {LEAK_REQUESTS} requests");
     for name in ["cluster.up.upstream_rq_active", "http.main.downstream_rq_active", "http.main.downstream_cx_active"] {
         eventually(&format!("{name} is 0"), PATIENCE, async || {
             (stage.subject.statistic(name).await == 0).then_some(())

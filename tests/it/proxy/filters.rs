@@ -1,4 +1,4 @@
-//! Fault injection and local rate limits.
+//! Fault injection.
 
 use bytes::Bytes;
 use http::Request;
@@ -8,7 +8,6 @@ use super::config::{bootstrap, cluster, filter, listener, of_type, route, with};
 use super::stage::{Places, same};
 
 const FAULT: &str = "filters.http.fault.v3.HTTPFault";
-const LOCAL: &str = "filters.http.local_ratelimit.v3.LocalRateLimit";
 
 fn per_route(prefix: &str, name: &str, kind: &str, settings: &Value) -> Value {
     with(route(prefix, "up"), &json!({ "typed_per_filter_config": { name: of_type(kind, settings) } }))
@@ -54,49 +53,6 @@ async fn faults_delay_and_abort() {
         let request = Request::get("/some/hello").header("x-fault", "1").body(Bytes::new()).unwrap();
         stage.ask("main", request).await;
         stage.ask("everywhere", Request::get("/nowhere").body(Bytes::new()).unwrap()).await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn local_limits_refuse_what_has_no_token() {
-    let bucket = |tokens: u32| {
-        let all = json!({ "default_value": { "numerator": 100 } });
-        json!({
-            "stat_prefix": format!("bucket{tokens}"),
-            "token_bucket": { "max_tokens": tokens, "tokens_per_fill": tokens, "fill_interval": "600s" },
-            "filter_enabled": all,
-            "filter_enforced": all,
-        })
-    };
-    let name = "envoy.filters.http.local_ratelimit";
-    let config = |places: &Places<'_>| {
-        let added = json!({ "response_headers_to_add": [{ "header": { "key": "x-added", "value": "limited" } }] });
-        let routes = [
-            per_route(
-                "/own",
-                name,
-                LOCAL,
-                &with(bucket(1), &with(added, &json!({ "status": { "code": "ServiceUnavailable" } }))),
-            ),
-            per_route(
-                "/off",
-                name,
-                LOCAL,
-                &with(bucket(3), &json!({ "filter_enforced": { "default_value": { "numerator": 0 } } })),
-            ),
-            route("/", "up"),
-        ];
-        let filters = [filter(name, LOCAL, &bucket(2))];
-        bootstrap(&[listener("main", places.folder, &filters, &routes)], &[cluster("up", &[places.upstream])])
-    };
-    same(config, async |stage| {
-        for path in ["/hello", "/hello", "/hello", "/own/hello", "/own/hello"] {
-            stage.get(path).await;
-        }
-        for _ in 0..5 {
-            stage.get("/off/hello").await;
-        }
     })
     .await;
 }

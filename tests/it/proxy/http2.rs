@@ -26,6 +26,7 @@ async fn same_over_http2(play: impl AsyncFn(&mut Stage, &ScriptedHttp2)) {
             retried("/retried-refused", &json!({ "retry_on": "refused-stream", "num_retries": 2 })),
             retried("/retried-reset", &json!({ "retry_on": "reset", "num_retries": 2 })),
             retried("/retried-connect", &json!({ "retry_on": "connect-failure", "num_retries": 2 })),
+            retried("/retried-grpc", &json!({ "retry_on": "unavailable", "num_retries": 2 })),
             with(route("/short", "two"), &json!({ "route": { "timeout": "0.2s" } })),
             route("/dead", "dead"),
             route("/mistaken", "mistaken"),
@@ -98,6 +99,19 @@ async fn a_stream_that_is_reset_is_told_as_what_it_was() {
             "/retried-reset/refused",
         ] {
             stage.get(path).await;
+            let count = upstream.count(path);
+            stage.note(format!("{path} reached upstream {count} times"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_grpc_status_is_retried_in_the_head_and_not_in_trailers() {
+    same_over_http2(async |stage, upstream| {
+        for path in ["/retried-grpc/unavailable", "/retried-grpc/unavailable-last", "/unavailable"] {
+            let request = Request::post(path).header("content-type", "application/grpc").body(Bytes::new()).unwrap();
+            stage.ask("main", request).await;
             let count = upstream.count(path);
             stage.note(format!("{path} reached upstream {count} times"));
         }

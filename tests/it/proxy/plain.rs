@@ -143,3 +143,42 @@ async fn routes_answer_redirect_or_are_not_there() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_expression_rewrites_the_path_and_not_the_query() {
+    let rewritten = |prefix: &str, regex: &str, substitution: &str| {
+        let rewrite = json!({ "pattern": { "regex": regex }, "substitution": substitution });
+        with(route(prefix, "up"), &json!({ "route": { "regex_rewrite": rewrite } }))
+    };
+    let config = |places: &Places<'_>| {
+        let routes = [
+            rewritten("/service", "^/service/([^/]+)(/.*)$", r"\2/instance/\1"),
+            rewritten("/every", "one|two", r"(\0)"),
+            rewritten("/lazy", "^(.*?)one(.*)$", r"\1two\2"),
+            rewritten("/case", "(?i)/XxX/", "/yyy/"),
+            rewritten("/gone", "/gone", ""),
+            rewritten("/none", "z", "y"),
+            rewritten("/group", "(q)|(r)", r"[\1\2]"),
+            rewritten("/backslash", "b", r"\\"),
+        ];
+        bootstrap(&[listener("main", places.folder, &[], &routes)], &[cluster("up", &[places.upstream])])
+    };
+    same(config, async |stage| {
+        for path in [
+            "/service/foo/v1/api?one=two",
+            "/service/foo",
+            "/every/one/two/three?one",
+            "/lazy/one/and/one?one",
+            "/case/XXX/hello",
+            "/gone/hello",
+            "/none/hello?z",
+            "/group/q/r",
+            "/backslash",
+        ] {
+            stage.get(path).await;
+            let head = last_head(stage).join(" | ");
+            stage.note(head);
+        }
+    })
+    .await;
+}

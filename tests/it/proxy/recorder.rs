@@ -1,6 +1,6 @@
 //! A rate limit service that notes what it is asked, and answers as the test says.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,16 +12,15 @@ use tidegate::proto::envoy::service::ratelimit::v3::rate_limit_service_server::{
     RateLimitService, RateLimitServiceServer,
 };
 use tidegate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
-use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
 use tonic::{Request, Response, Status};
+
+use super::accepting::Accepting;
 
 /// A running recorder; it ends when dropped.
 #[derive(Debug)]
 pub(super) struct Recorder {
-    address: SocketAddr,
     notes: Notes,
-    server: JoinHandle<()>,
+    server: Accepting,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -35,24 +34,20 @@ struct Notes {
 
 impl Recorder {
     pub(super) async fn start() -> Recorder {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
         let notes = Notes::default();
         let service = RateLimitServiceServer::new(notes.clone());
-        let server = tokio::spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                // Not by tonic's own server: it gives up a call by itself when the caller's time is over, and who is
-                // first then is chance.
-                let service = TowerToHyperService::new(service.clone());
-                connections.spawn(Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service));
-            }
-        });
-        Recorder { address, notes, server }
+        let server = Accepting::start(move |stream| {
+            // Not by tonic's own server: it gives up a call by itself when the caller's time is over, and who is
+            // first then is chance.
+            let service = TowerToHyperService::new(service.clone());
+            Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service)
+        })
+        .await;
+        Recorder { notes, server }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
-        self.address
+        self.server.address()
     }
 
     /// What it was asked so far, one line a call.
@@ -66,12 +61,6 @@ impl Recorder {
 
     pub(super) fn never_answer(&self) {
         *self.notes.never_answers.lock().unwrap() = true;
-    }
-}
-
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        self.server.abort();
     }
 }
 

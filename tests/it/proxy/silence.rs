@@ -66,6 +66,33 @@ async fn the_limits_on_requests_and_streams_hold_for_a_head_too() {
 }
 
 #[tokio::test]
+async fn the_limit_on_a_request_counts_from_its_first_byte() {
+    same(
+        |places| config(places, &json!({ "request_timeout": "1.2s" })),
+        async |stage| {
+            let address = stage.subject.address("main");
+            let (mut first, mut second) = (Kept::open(address).await, Kept::open(address).await);
+            first.send("POST /first HTTP/1.1\r\nho").await;
+            // Each of these takes 0.4 s.
+            stage.get("/slow").await;
+            second.send("POST /second HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\nlate").await;
+            stage.get("/slow").await;
+            first.send("st: test\r\ncontent-length: 9\r\n\r\nlate").await;
+            // By its head's end the first would be the last to be given up.
+            let (earlier, answer) = tokio::select! {
+                answer = first.answer() => ("first", answer),
+                answer = second.answer() => ("second", answer),
+            };
+            stage.note(format!("the {earlier} is given up earlier: {answer}"));
+            let other = if earlier == "first" { &mut second } else { &mut first };
+            stage.note(other.answer().await);
+            (0..2).for_each(|_| stage.expect_log_line());
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_closed_and_one_with_a_begun_head_is_not() {
     same(
         |places| config(places, &json!({ "common_http_protocol_options": { "idle_timeout": "0.3s" } })),

@@ -237,7 +237,7 @@ fn is_watched(name: &str) -> bool {
         let is_code = rest.strip_prefix("upstream_rq_").is_some_and(|code| code.len() == 3);
         return is_code || WATCHED.contains(&rest);
     }
-    name.contains(".http_local_rate_limit.") && !name.ends_with("shadow_mode")
+    name.contains(".http_local_rate_limit.")
 }
 
 /// One request on a connection of its own: the status, 0 if there was no answer, and a line of what came back.
@@ -287,8 +287,9 @@ fn told(headers: &HeaderMap) -> Vec<String> {
     for name in HEADERS {
         for value in headers.get_all(name) {
             let value = value.to_str().unwrap_or("?");
-            // Seconds left depend on when the second began.
-            let value = if name.ends_with("-reset") || name == "retry-after" { "seconds" } else { value };
+            // Seconds left depend on when the second began; that there are none doesn't.
+            let is_time = name.ends_with("-reset") || name == "retry-after";
+            let value = if is_time && value != "0" { "seconds" } else { value };
             told.push(format!("{name}: {value}"));
         }
     }

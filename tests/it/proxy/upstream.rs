@@ -1,14 +1,15 @@
 //! The scripted upstream: the last segment of a request's path says how it behaves. It notes what it was sent.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use super::accepting::Accepting;
 
 /// Longer than any test's time limits, shorter than its patience.
 const NEVER: Duration = Duration::from_secs(20);
@@ -16,9 +17,8 @@ const NEVER: Duration = Duration::from_secs(20);
 /// A running upstream; it ends when dropped.
 #[derive(Debug)]
 pub(super) struct Scripted {
-    address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
-    server: JoinHandle<()>,
+    server: Accepting,
 }
 
 #[derive(Debug, Default)]
@@ -33,23 +33,17 @@ struct Seen {
 
 impl Scripted {
     pub(super) async fn start() -> Scripted {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let server = tokio::spawn({
+        let server = Accepting::start({
             let seen = Arc::clone(&seen);
-            async move {
-                let mut connections = JoinSet::new();
-                while let Ok((stream, _)) = listener.accept().await {
-                    connections.spawn(serve(stream, Arc::clone(&seen)));
-                }
-            }
-        });
-        Scripted { address, seen, server }
+            move |stream| serve(stream, Arc::clone(&seen))
+        })
+        .await;
+        Scripted { seen, server }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
-        self.address
+        self.server.address()
     }
 
     /// The heads of all requests so far, one text each.
@@ -65,12 +59,6 @@ impl Scripted {
     /// From now on every answer has that status; `None`: what the path says.
     pub(super) fn answer_all(&self, status: Option<u16>) {
         self.seen.lock().unwrap().status = status;
-    }
-}
-
-impl Drop for Scripted {
-    fn drop(&mut self) {
-        self.server.abort();
     }
 }
 
@@ -153,6 +141,10 @@ async fn behave(stream: &mut TcpStream, behaviour: &str, count: usize) -> Option
             answer(stream, 200, &header, "big").await
         }
         "cost" => answer(stream, 200, "x-cost: 7\r\n", "cost").await,
+        grpc if grpc.starts_with("grpc-") => {
+            let status = grpc.trim_start_matches("grpc-");
+            answer(stream, 200, &format!("grpc-status: {status}\r\n"), "").await
+        }
         other => match other.parse::<u16>() {
             Ok(status) => answer(stream, status, "", &format!("status {status}")).await,
             Err(_) => answer(stream, 200, "x-from: upstream\r\n", "hello").await,

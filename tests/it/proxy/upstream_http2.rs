@@ -2,15 +2,17 @@
 //! ways that only this protocol has.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::accepting::Accepting;
 
 /// Bytes of a large answer, more than a window of the protocol's default holds.
 const LARGE_BYTES: usize = 300_000;
@@ -18,9 +20,8 @@ const LARGE_BYTES: usize = 300_000;
 /// A running upstream; it ends when dropped.
 #[derive(Debug)]
 pub(super) struct ScriptedHttp2 {
-    address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
-    server: JoinHandle<()>,
+    server: Accepting,
 }
 
 #[derive(Debug, Default)]
@@ -45,23 +46,17 @@ enum After {
 
 impl ScriptedHttp2 {
     pub(super) async fn start() -> ScriptedHttp2 {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let server = tokio::spawn({
+        let server = Accepting::start({
             let seen = Arc::clone(&seen);
-            async move {
-                let mut connections = JoinSet::new();
-                while let Ok((stream, _)) = listener.accept().await {
-                    connections.spawn(serve(stream, Arc::clone(&seen)));
-                }
-            }
-        });
-        ScriptedHttp2 { address, seen, server }
+            move |stream| serve(stream, Arc::clone(&seen))
+        })
+        .await;
+        ScriptedHttp2 { seen, server }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
-        self.address
+        self.server.address()
     }
 
     /// The head of the last request, pseudo-headers first, the others sorted.
@@ -77,12 +72,6 @@ impl ScriptedHttp2 {
     /// How many connections there have been.
     pub(super) fn connections(&self) -> usize {
         self.seen.lock().unwrap().connections
-    }
-}
-
-impl Drop for ScriptedHttp2 {
-    fn drop(&mut self) {
-        self.server.abort();
     }
 }
 
@@ -168,6 +157,15 @@ async fn behave(
             let mut trailers = HeaderMap::new();
             trailers.insert("x-trailer", HeaderValue::from_static("last"));
             body.send_trailers(trailers).ok()?;
+        }
+        "unavailable" => {
+            let answer = Response::builder().header("grpc-status", "14").body(()).unwrap();
+            respond.send_response(answer, true).ok()?;
+        }
+        "unavailable-last" => {
+            let mut body = respond.send_response(ok("trailers"), false).ok()?;
+            let status = (http::HeaderName::from_static("grpc-status"), HeaderValue::from_static("14"));
+            body.send_trailers(HeaderMap::from_iter([status])).ok()?;
         }
         "503" => {
             let answer = Response::builder().status(503).body(()).unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{FractionalPercent, HeaderValueOption, InitialMetadata, RateLimit};
+use super::{FractionalPercent, HeaderValueOption, InitialMetadata, LocalRateLimit, RateLimit};
 use crate::proxy::matching::HeaderMatcher;
 
 /// `http_filters[]`
@@ -142,40 +142,6 @@ pub enum OverrideOption {
     IncludePolicy,
     /// `IGNORE_POLICY`
     IgnorePolicy,
-}
-
-/// The filter with a token bucket of its own.
-#[derive(Clone, Debug)]
-pub struct LocalRateLimit {
-    /// `stat_prefix`; never empty.
-    pub stat_prefix: String,
-    /// `status`; default 429, also for codes below 400.
-    pub status: StatusCode,
-    /// `token_bucket`; `None`: the filter does nothing, which a route may change.
-    pub token_bucket: Option<TokenBucket>,
-    /// `filter_enabled`: share of requests that take a token; default **none**.
-    pub filter_enabled: FractionalPercent,
-    /// `filter_enforced`: share of those without a token that are refused; default **none**.
-    pub filter_enforced: FractionalPercent,
-    /// `request_headers_to_add_when_not_enforced`
-    pub request_headers_to_add_when_not_enforced: Vec<HeaderValueOption>,
-    /// `response_headers_to_add`, to refusals.
-    pub response_headers_to_add: Vec<HeaderValueOption>,
-    /// `enable_x_ratelimit_headers`: DRAFT_VERSION_03; default no.
-    pub enable_x_ratelimit_headers: bool,
-    /// `rate_limited_as_resource_exhausted`; default no.
-    pub rate_limited_as_resource_exhausted: bool,
-}
-
-/// `token_bucket`; it begins full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TokenBucket {
-    /// `max_tokens`; with 0 there is never one.
-    pub max_tokens: u32,
-    /// `tokens_per_fill`, at least 1; default 1.
-    pub tokens_per_fill: u32,
-    /// `fill_interval`, at least 50 ms.
-    pub fill_interval: Duration,
 }
 
 /// The filter that delays and aborts on purpose.

@@ -6,6 +6,7 @@
 mod cluster;
 mod filter;
 mod listener;
+mod local_rate_limit;
 mod rate_limit;
 mod retry;
 mod route;
@@ -21,18 +22,19 @@ pub use cluster::{
     UpstreamProtocol,
 };
 pub use filter::{
-    Fault, FaultAbort, FaultDelay, FilterConfig, HealthCheckFilter, HttpFilter, LocalRateLimit, OverrideOption,
-    PerFilterConfig, RateLimitFilter, RateLimitPerRoute, RequestType, Router, TokenBucket, VirtualHostRateLimits,
+    Fault, FaultAbort, FaultDelay, FilterConfig, HealthCheckFilter, HttpFilter, OverrideOption, PerFilterConfig,
+    RateLimitFilter, RateLimitPerRoute, RequestType, Router, VirtualHostRateLimits,
 };
 pub use listener::{AccessLog, AccessLogSink, Codec, Http2Settings, HttpConnections, Listener};
+pub use local_rate_limit::{LocalDescriptor, LocalRateLimit, TokenBucket};
 pub use rate_limit::{
     Action, AddressRange, Hits, HitsAddend, InitialMetadata, LimitOverride, MetadataKey, MetadataSource, RateLimit,
     RateLimitUnit, Template, XRateLimitOption,
 };
-pub use retry::{RetryOn, RetryPolicy};
+pub use retry::{GrpcStatus, RetryOn, RetryPolicy};
 pub use route::{
-    ClusterSpecifier, DirectResponse, DomainPattern, PathMatch, Redirect, RedirectPath, Route, RouteAction,
-    RouteConfiguration, RouteMatch, RouteTo, VirtualHost, WeightedCluster,
+    ClusterSpecifier, DirectResponse, DomainPattern, PathMatch, PathRewrite, Redirect, RedirectPath, Route,
+    RouteAction, RouteConfiguration, RouteMatch, RouteTo, VirtualHost, WeightedCluster,
 };
 pub use values::{AppendAction, FractionalPercent, HeaderMutations, HeaderValueOption, Metadata};
 

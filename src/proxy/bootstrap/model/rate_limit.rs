@@ -18,6 +18,8 @@ pub struct RateLimit {
     /// `disable_key`: the share of requests for which it is on, from the runtime key
     /// `ratelimit.KEY.http_filter_enabled`; default all.
     pub enabled: FractionalPercent,
+    /// Whether `disable_key` is there: local rate limits pass over such an element.
+    pub has_disable_key: bool,
     /// `actions`, in the order of the descriptor's entries; at least one.
     pub actions: Vec<Action>,
     /// `limit`: a limit that goes along with the descriptor.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::proxy::matching::HeaderMatcher;
+
 /// `retry_policy` of a virtual host or a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -18,6 +20,10 @@ pub struct RetryPolicy {
     pub max_interval: Duration,
     /// `retriable_status_codes`
     pub retriable_status_codes: Vec<u16>,
+    /// `retriable_headers`: of the answer. None of them names a pseudo-header.
+    pub retriable_headers: Vec<HeaderMatcher>,
+    /// `retriable_request_headers`: only requests of which one matches are tried again; all requests if there are none.
+    pub retriable_request_headers: Vec<HeaderMatcher>,
 }
 
 /// A word of `retry_on`.
@@ -41,13 +47,32 @@ pub enum RetryOn {
     RefusedStream,
     /// `retriable-status-codes`: one of [`RetryPolicy::retriable_status_codes`].
     RetriableStatusCodes,
+    /// `retriable-headers`: one of [`RetryPolicy::retriable_headers`] matches.
+    RetriableHeaders,
+    /// A gRPC status in the head of the answer, where it stands when nothing else follows.
+    Grpc(GrpcStatus),
+}
+
+/// A gRPC status that is worth another try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GrpcStatus {
+    /// `cancelled`
+    Cancelled = 1,
+    /// `deadline-exceeded`
+    DeadlineExceeded = 4,
+    /// `resource-exhausted`
+    ResourceExhausted = 8,
+    /// `internal`
+    Internal = 13,
+    /// `unavailable`
+    Unavailable = 14,
 }
 
 // === impl RetryOn ===
 
 impl RetryOn {
     /// Every word.
-    pub const ALL: [RetryOn; 9] = [
+    pub const ALL: [RetryOn; 15] = [
         RetryOn::ServerError,
         RetryOn::GatewayError,
         RetryOn::Reset,
@@ -57,6 +82,12 @@ impl RetryOn {
         RetryOn::Retriable4xx,
         RetryOn::RefusedStream,
         RetryOn::RetriableStatusCodes,
+        RetryOn::RetriableHeaders,
+        RetryOn::Grpc(GrpcStatus::Cancelled),
+        RetryOn::Grpc(GrpcStatus::DeadlineExceeded),
+        RetryOn::Grpc(GrpcStatus::ResourceExhausted),
+        RetryOn::Grpc(GrpcStatus::Internal),
+        RetryOn::Grpc(GrpcStatus::Unavailable),
     ];
 
     /// As it stands in a configuration.
@@ -72,6 +103,12 @@ impl RetryOn {
             RetryOn::Retriable4xx => "retriable-4xx",
             RetryOn::RefusedStream => "refused-stream",
             RetryOn::RetriableStatusCodes => "retriable-status-codes",
+            RetryOn::RetriableHeaders => "retriable-headers",
+            RetryOn::Grpc(GrpcStatus::Cancelled) => "cancelled",
+            RetryOn::Grpc(GrpcStatus::DeadlineExceeded) => "deadline-exceeded",
+            RetryOn::Grpc(GrpcStatus::ResourceExhausted) => "resource-exhausted",
+            RetryOn::Grpc(GrpcStatus::Internal) => "internal",
+            RetryOn::Grpc(GrpcStatus::Unavailable) => "unavailable",
         }
     }
 }

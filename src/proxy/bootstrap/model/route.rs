@@ -9,6 +9,7 @@ use http::{HeaderName, StatusCode};
 
 use super::{HeaderMutations, Metadata, PerFilterConfig, RateLimit, RetryPolicy};
 use crate::proxy::matching::{FullRegex, HeaderMatcher, QueryParameterMatcher};
+use crate::proxy::rewrite::RegexRewrite;
 
 /// `route_config`
 #[derive(Clone, Debug)]
@@ -104,7 +105,7 @@ pub enum PathMatch {
 #[derive(Clone, Debug)]
 pub enum RouteTo {
     /// `route`: sends it to a cluster.
-    Cluster(RouteAction),
+    Cluster(Box<RouteAction>),
     /// `direct_response`: answers it. Filters still see it.
     DirectResponse(DirectResponse),
     /// `redirect`: sends the client elsewhere.
@@ -130,10 +131,19 @@ pub struct RouteAction {
     /// `include_vh_rate_limits`: whether the virtual host's rate limits apply besides; default no, but they also apply
     /// where the route has none.
     pub include_vh_rate_limits: bool,
-    /// `prefix_rewrite`: takes the place of what `prefix`, `path` or `path_separated_prefix` matched.
-    pub prefix_rewrite: Option<String>,
+    /// `prefix_rewrite` or `regex_rewrite`
+    pub path_rewrite: Option<PathRewrite>,
     /// `host_rewrite_literal`
     pub host_rewrite_literal: Option<String>,
+}
+
+/// What the path becomes towards the cluster.
+#[derive(Clone, Debug)]
+pub enum PathRewrite {
+    /// `prefix_rewrite`: takes the place of what the route matched. Never empty.
+    Prefix(String),
+    /// `regex_rewrite`: of the path without its query.
+    Regex(RegexRewrite),
 }
 
 /// Which cluster a request goes to.
@@ -187,6 +197,6 @@ pub struct Redirect {
 pub enum RedirectPath {
     /// `path_redirect`: this one.
     Path(String),
-    /// `prefix_rewrite`: as [`RouteAction::prefix_rewrite`].
+    /// `prefix_rewrite`: as [`PathRewrite::Prefix`].
     PrefixRewrite(String),
 }

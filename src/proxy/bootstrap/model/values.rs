@@ -85,3 +85,43 @@ impl FractionalPercent {
         random % 1_000_000 < u64::from(self.millionths)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn of_a_million_numbers_in_a_row_exactly_the_share_is_drawn() {
+        for (numerator, denominator, drawn) in [
+            (0, 100, 0),
+            (1, 100, 10_000),
+            (1, 10_000, 100),
+            (1, 1_000_000, 1),
+            (333_333, 1_000_000, 333_333),
+            (100, 100, 1_000_000),
+            (101, 100, 1_000_000),
+            (u32::MAX, 1_000_000, 1_000_000),
+        ] {
+            let share = FractionalPercent::of(numerator, denominator);
+            let from = u64::MAX - 1_500_000;
+            let count = (from..from + 1_000_000).filter(|random| share.includes(*random)).count();
+            assert_eq!(count, drawn, "{numerator} of {denominator}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn who_is_in_a_share_is_in_every_larger_one(
+            numerators in [0..2_000_000_u32, 0..2_000_000_u32],
+            denominator in prop::sample::select(vec![100_u32, 10_000, 1_000_000]),
+            random: u64,
+        ) {
+            let [one, other] = numerators.map(|numerator| FractionalPercent::of(numerator, denominator));
+            let (small, large) = (one.min(other), one.max(other));
+            prop_assert!(!small.includes(random) || large.includes(random));
+            prop_assert!(!FractionalPercent::NONE.includes(random) && FractionalPercent::ALL.includes(random));
+        }
+    }
+}

@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use super::super::model::{
     Fault, FaultAbort, FaultDelay, FilterConfig, FractionalPercent, HealthCheckFilter, HttpFilter, InitialMetadata,
-    LocalRateLimit, OverrideOption, PerFilterConfig, RateLimitFilter, RateLimitPerRoute, RequestType, Router,
-    TokenBucket, VirtualHostRateLimits,
+    OverrideOption, PerFilterConfig, RateLimitFilter, RateLimitPerRoute, RequestType, Router, VirtualHostRateLimits,
 };
 use super::super::object::Object;
 use super::super::value::Value;
 use super::rate_limit::{self, Origin};
 use super::runtime::Runtime;
 use super::status::{self, StatusField};
-use super::{Surroundings, matching, values};
+use super::{Surroundings, local_rate_limit, matching, values};
 
 const RATE_LIMIT: &str = "envoy.extensions.filters.http.ratelimit.v3.RateLimit";
 const RATE_LIMIT_PER_ROUTE: &str = "envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute";
@@ -23,9 +22,6 @@ const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 /// What a route may say of a filter of any type.
 const ANY_FILTER: &str = "envoy.config.route.v3.FilterConfig";
 
-/// Envoy's shortest `fill_interval` of a local token bucket.
-const FILL_INTERVAL_MIN: Duration = Duration::from_millis(50);
-
 /// One element of `http_filters`.
 pub(super) fn read(value: &Value<'_>, surroundings: &Surroundings<'_>) -> Option<HttpFilter> {
     value.object(|filter| {
@@ -35,7 +31,7 @@ pub(super) fn read(value: &Value<'_>, surroundings: &Surroundings<'_>) -> Option
         let runtime = &surroundings.runtime;
         let result = match config.type_name() {
             Some(RATE_LIMIT) => rate_limit_filter(&mut config, surroundings).map(FilterConfig::RateLimit),
-            Some(LOCAL_RATE_LIMIT) => Some(FilterConfig::LocalRateLimit(local_rate_limit(&mut config, runtime))),
+            Some(LOCAL_RATE_LIMIT) => Some(FilterConfig::LocalRateLimit(local_rate_limit::read(&mut config, runtime))),
             Some(FAULT) => Some(FilterConfig::Fault(fault(&mut config))),
             Some(HEALTH_CHECK) => health_check(&mut config).map(FilterConfig::HealthCheck),
             Some(ROUTER) => {
@@ -72,7 +68,7 @@ pub(super) fn read_per_route(
             Some(PerFilterConfig::RateLimit(rate_limit_per_route(&mut config, runtime)))
         }
         (Some(LOCAL_RATE_LIMIT), FilterConfig::LocalRateLimit(_)) => {
-            Some(PerFilterConfig::LocalRateLimit(local_rate_limit(&mut config, runtime)))
+            Some(PerFilterConfig::LocalRateLimit(local_rate_limit::read_per_route(&mut config, runtime)))
         }
         (Some(FAULT), FilterConfig::Fault(_)) => Some(PerFilterConfig::Fault(fault(&mut config))),
         (Some(other), config_of_filter) => {
@@ -168,20 +164,27 @@ fn service(
     })?
 }
 
-fn percent(config: &mut Object<'_>, name: &'static str, runtime: &Runtime<'_>) -> Option<FractionalPercent> {
+/// A share of requests that a runtime key may stand in for.
+pub(super) fn percent(config: &mut Object<'_>, name: &'static str, runtime: &Runtime<'_>) -> Option<FractionalPercent> {
     config.get(name).and_then(|value| values::runtime_percent(&value, runtime))
 }
 
-fn x_ratelimit_headers(config: &mut Object<'_>) -> bool {
+/// `enable_x_ratelimit_headers`
+pub(super) fn x_ratelimit_headers(config: &mut Object<'_>) -> bool {
     config.choice("enable_x_ratelimit_headers", &[("OFF", false), ("DRAFT_VERSION_03", true)], false)
 }
 
-fn rate_limit_per_route(config: &mut Object<'_>, runtime: &Runtime<'_>) -> RateLimitPerRoute {
-    const VIRTUAL_HOSTS: [(&str, VirtualHostRateLimits); 3] = [
+/// `vh_rate_limits`
+pub(super) fn vh_rate_limits(config: &mut Object<'_>) -> VirtualHostRateLimits {
+    const OPTIONS: [(&str, VirtualHostRateLimits); 3] = [
         ("OVERRIDE", VirtualHostRateLimits::Override),
         ("INCLUDE", VirtualHostRateLimits::Include),
         ("IGNORE", VirtualHostRateLimits::Ignore),
     ];
+    config.choice("vh_rate_limits", &OPTIONS, VirtualHostRateLimits::Override)
+}
+
+fn rate_limit_per_route(config: &mut Object<'_>, runtime: &Runtime<'_>) -> RateLimitPerRoute {
     const OPTIONS: [(&str, OverrideOption); 4] = [
         ("DEFAULT", OverrideOption::Default),
         ("OVERRIDE_POLICY", OverrideOption::OverridePolicy),
@@ -189,37 +192,11 @@ fn rate_limit_per_route(config: &mut Object<'_>, runtime: &Runtime<'_>) -> RateL
         ("IGNORE_POLICY", OverrideOption::IgnorePolicy),
     ];
     RateLimitPerRoute {
-        vh_rate_limits: config.choice("vh_rate_limits", &VIRTUAL_HOSTS, VirtualHostRateLimits::Override),
+        vh_rate_limits: vh_rate_limits(config),
         override_option: config.choice("override_option", &OPTIONS, OverrideOption::Default),
         rate_limits: rate_limit::list(config, "rate_limits", Origin::Filter, runtime),
         domain: config.text("domain"),
     }
-}
-
-fn local_rate_limit(config: &mut Object<'_>, runtime: &Runtime<'_>) -> LocalRateLimit {
-    LocalRateLimit {
-        stat_prefix: config.required_text("stat_prefix"),
-        status: status::read(config, StatusField::LOCAL),
-        token_bucket: config.get("token_bucket").and_then(|value| token_bucket(&value)),
-        filter_enabled: percent(config, "filter_enabled", runtime).unwrap_or(FractionalPercent::NONE),
-        filter_enforced: percent(config, "filter_enforced", runtime).unwrap_or(FractionalPercent::NONE),
-        request_headers_to_add_when_not_enforced: values::headers_to_add(
-            config,
-            "request_headers_to_add_when_not_enforced",
-        ),
-        response_headers_to_add: values::headers_to_add(config, "response_headers_to_add"),
-        enable_x_ratelimit_headers: x_ratelimit_headers(config),
-        rate_limited_as_resource_exhausted: config.boolean("rate_limited_as_resource_exhausted", false),
-    }
-}
-
-fn token_bucket(value: &Value<'_>) -> Option<TokenBucket> {
-    value.object(|bucket| {
-        let max_tokens = bucket.required("max_tokens").and_then(|value| value.count(0..=u32::MAX));
-        let tokens_per_fill = bucket.count("tokens_per_fill", 1..=u32::MAX, 1);
-        let fill_interval = bucket.required("fill_interval").and_then(|value| value.duration(FILL_INTERVAL_MIN));
-        Some(TokenBucket { max_tokens: max_tokens?, tokens_per_fill, fill_interval: fill_interval? })
-    })?
 }
 
 fn fault(config: &mut Object<'_>) -> Fault {

@@ -6,6 +6,7 @@ use crate::proxy::matching::{
     FullRegex, HeaderMatcher, HeaderRule, Pattern, QueryParameterMatcher, QueryParameterRule, StringMatcher,
 };
 use crate::proxy::request::HeaderKey;
+use crate::proxy::rewrite::{RegexRewrite, RewriteError};
 
 /// `HeaderMatcher`; a text may stand in `string_match` or in the older fields beside it.
 pub(super) fn header(value: &Value<'_>) -> Option<HeaderMatcher> {
@@ -90,19 +91,47 @@ fn pattern(kind: &str, value: &Value<'_>) -> Option<Pattern> {
 
 /// `RegexMatcher`
 pub(super) fn regex(value: &Value<'_>) -> Option<FullRegex> {
+    let value = expression(value)?;
+    match FullRegex::new(value.word()?) {
+        Ok(regex) => Some(regex),
+        Err(error) => {
+            no_expression(&value, &error);
+            None
+        }
+    }
+}
+
+/// `RegexMatchAndSubstitute`
+pub(super) fn regex_rewrite(value: &Value<'_>) -> Option<RegexRewrite> {
+    value.object(|rewrite| {
+        let pattern = rewrite.required("pattern").and_then(|value| expression(&value));
+        let substitution = rewrite.get("substitution");
+        let text = match &substitution {
+            Some(substitution) => substitution.text()?,
+            None => "",
+        };
+        let pattern = pattern?;
+        match RegexRewrite::new(pattern.word()?, text) {
+            Ok(rewrite) => return Some(rewrite),
+            Err(RewriteError::Pattern(error)) => no_expression(&pattern, &error),
+            Err(error) => substitution.as_ref().unwrap_or(value).mistake(error.to_string()),
+        }
+        None
+    })?
+}
+
+/// `regex` of a `RegexMatcher`.
+fn expression<'n>(value: &Value<'n>) -> Option<Value<'n>> {
     value.object(|matcher| {
         // The only engine, and it needs no saying.
         matcher.object("google_re2", |_| ());
-        let value = matcher.required("regex")?;
-        match FullRegex::new(value.word()?) {
-            Ok(regex) => Some(regex),
-            Err(error) => {
-                // The package prints the expression and a mark below it; a log line has one line.
-                let text = error.to_string();
-                let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-                value.mistake(format!("is no regular expression: {reason}"));
-                None
-            }
-        }
+        matcher.required("regex")
     })?
+}
+
+fn no_expression(value: &Value<'_>, error: &regex::Error) {
+    // The package prints the expression and a mark below it; a log line has one line.
+    let text = error.to_string();
+    let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    value.mistake(format!("is no regular expression: {reason}"));
 }

@@ -8,6 +8,7 @@ mod filter;
 mod health;
 mod http;
 mod listener;
+mod local_rate_limit;
 mod matching;
 mod outlier;
 mod rate_limit;

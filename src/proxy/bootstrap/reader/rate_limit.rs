@@ -19,6 +19,8 @@ pub(super) enum Origin {
     Route,
     /// In a filter's configuration, or a route's for that filter.
     Filter,
+    /// The same of a local rate limit, which has no limits that could be overridden.
+    LocalFilter,
 }
 
 /// A list of rate limits.
@@ -42,6 +44,7 @@ fn read(value: &Value<'_>, origin: Origin, runtime: &Runtime<'_>) -> Option<Rate
         let of_route = origin == Origin::Route;
         let stage = of_route.then(|| limit.count("stage", 0..=10, 0));
         let disable_key = if of_route { limit.optional_text("disable_key") } else { None };
+        let has_disable_key = disable_key.is_some();
         let enabled = disable_key.and_then(|key| runtime.share(&format!("ratelimit.{key}.http_filter_enabled")));
         let hits_addend = limit.get("hits_addend").and_then(|value| {
             let hits = hits_addend(&value);
@@ -57,8 +60,12 @@ fn read(value: &Value<'_>, origin: Origin, runtime: &Runtime<'_>) -> Option<Rate
         RateLimit {
             stage,
             enabled: enabled.unwrap_or(FractionalPercent::ALL),
+            has_disable_key,
             actions: limit.required_list("actions", |value| action(&value, runtime)),
-            limit: limit.get("limit").and_then(|value| limit_override(&value)),
+            limit: match origin {
+                Origin::Route | Origin::Filter => limit.get("limit").and_then(|value| limit_override(&value)),
+                Origin::LocalFilter => None,
+            },
             hits_addend,
             apply_on_stream_done: limit.boolean("apply_on_stream_done", false),
             x_ratelimit_option: limit.choice("x_ratelimit_option", &OPTIONS, XRateLimitOption::Unspecified),

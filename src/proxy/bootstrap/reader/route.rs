@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::super::model::{
-    ClusterSpecifier, DirectResponse, DomainPattern, HttpFilter, PathMatch, PerFilterConfig, Redirect, RedirectPath,
-    Route, RouteAction, RouteConfiguration, RouteMatch, RouteTo, VirtualHost, WeightedCluster,
+    ClusterSpecifier, DirectResponse, DomainPattern, HttpFilter, PathMatch, PathRewrite, PerFilterConfig, Redirect,
+    RedirectPath, Route, RouteAction, RouteConfiguration, RouteMatch, RouteTo, VirtualHost, WeightedCluster,
 };
 use super::super::object::Object;
 use super::super::value::Value;
@@ -94,7 +94,7 @@ fn route(value: &Value<'_>, routes: Routes<'_, '_>) -> Option<Arc<Route>> {
         let matches = route.required("match").and_then(|value| route_match(&value));
         let action = match route.required_one_of(&["route", "direct_response", "redirect"]) {
             None => None,
-            Some(("route", value)) => route_action(&value, routes).map(RouteTo::Cluster),
+            Some(("route", value)) => route_action(&value, routes).map(|action| RouteTo::Cluster(Box::new(action))),
             Some(("direct_response", value)) => direct_response(&value).map(RouteTo::DirectResponse),
             Some((_, value)) => redirect(&value).map(RouteTo::Redirect),
         };
@@ -154,11 +154,26 @@ fn route_action(value: &Value<'_>, routes: Routes<'_, '_>) -> Option<RouteAction
             retry_policy: action.get("retry_policy").and_then(|value| retry::read(&value)),
             rate_limits: rate_limit::list(action, "rate_limits", Origin::Route, runtime),
             include_vh_rate_limits: action.boolean("include_vh_rate_limits", false),
-            prefix_rewrite: action.optional_text("prefix_rewrite"),
+            path_rewrite: path_rewrite(action),
             host_rewrite_literal: action.optional_text("host_rewrite_literal"),
         };
         Some(read)
     })?
+}
+
+/// `prefix_rewrite` or `regex_rewrite`, of which an empty prefix is none.
+fn path_rewrite(action: &mut Object<'_>) -> Option<PathRewrite> {
+    let prefix = action.get("prefix_rewrite");
+    let prefix = prefix.as_ref().and_then(Value::text).filter(|text| !text.is_empty());
+    let regex = action.get("regex_rewrite");
+    if let (Some(_), Some(regex)) = (prefix, &regex) {
+        regex.mistake("stands beside prefix_rewrite; only one of them is possible");
+    }
+    match (prefix, regex) {
+        (Some(prefix), _) => Some(PathRewrite::Prefix(prefix.to_owned())),
+        (None, Some(regex)) => matching::regex_rewrite(&regex).map(PathRewrite::Regex),
+        (None, None) => None,
+    }
 }
 
 /// The name of a cluster, which must exist if that is validated.

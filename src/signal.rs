@@ -77,6 +77,8 @@ pub enum AbsenceKind {
     Invalid,
     /// The newest sample is too old, or the answer is not newer than the last one.
     Stale,
+    /// Our own counts contradict the answer: it may be another service's.
+    Implausible,
 }
 
 /// What was said of the four windows.
@@ -166,13 +168,14 @@ impl fmt::Display for Absence {
 
 impl AbsenceKind {
     /// All kinds.
-    pub const ALL: [AbsenceKind; 6] = [
+    pub const ALL: [AbsenceKind; 7] = [
         AbsenceKind::Unreachable,
         AbsenceKind::TimedOut,
         AbsenceKind::Refused,
         AbsenceKind::Empty,
         AbsenceKind::Invalid,
         AbsenceKind::Stale,
+        AbsenceKind::Implausible,
     ];
 
     /// The name in metrics.
@@ -185,6 +188,7 @@ impl AbsenceKind {
             AbsenceKind::Empty => "empty",
             AbsenceKind::Invalid => "invalid",
             AbsenceKind::Stale => "stale",
+            AbsenceKind::Implausible => "implausible",
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
+use super::doubt;
 use super::law::{Admitted, Cause, Decision, Law, Observation, Recorded, State, advance, prospect, windows};
 use super::record::{DecisionRecord, Epoch, LeaseClock, RecordError, RecordStore, Update, Written};
 use super::seen::Seen;
@@ -31,6 +32,8 @@ pub(super) struct Governor {
     absence: Option<Absence>,
     /// Whether that was told.
     is_blind: bool,
+    /// Whether it was told that the metrics are not believed.
+    is_doubted: bool,
     /// When the windows ended that had data last.
     signal_at: Option<Timestamp>,
     /// The questions since the last tick that had no usable answer.
@@ -123,6 +126,7 @@ impl Governor {
             backoff: Backoff::default(),
             absence: None,
             is_blind: false,
+            is_doubted: false,
             signal_at: None,
             failures: Vec::new(),
             due,
@@ -181,8 +185,14 @@ impl Governor {
         let Some(now) = with.seen.now(Instant::now()) else { return Ok(Outcome::NotYet) };
         let Some(observation) = self.observe(with, sample, now) else { return Ok(Outcome::NotYet) };
         let hand = with.seen.hand(&self.service, now);
-        let (next, decision) = advance(self.service.mode, hand, &state, &self.law, &observation, now);
-        let made_of = Recorded { now, hand, scrape: self.law.scrape, state, seen: observation };
+        let doubt = self.doubt(with, &observation, now);
+        let judge = |seen: &Observation| advance(self.service.mode, hand, &state, &self.law, seen, now);
+        let seen = match doubt {
+            Some(doubt) => doubt::believed(observation, &doubt, |seen| judge(seen).1),
+            None => observation,
+        };
+        let (next, decision) = judge(&seen);
+        let made_of = Recorded { now, hand, scrape: self.law.scrape, state, seen };
         let basis = Basis { queries, made_of: Some(Box::new(made_of)) };
         if with.epoch(Instant::now()) != Some(epoch) {
             return Ok(Outcome::TooLate);
@@ -321,6 +331,25 @@ impl Governor {
         let admitted_in =
             sample.as_ref().map_or_else(Admitted::default, |sample| Admitted::over(&sample.windows, admitted));
         Some(Observation { sample, offered: lately.offered, admitted: lately.admitted, admitted_in })
+    }
+
+    /// Why the answers can't be those of what passed the gate, if they can't.
+    fn doubt<R, S>(&mut self, with: &Surroundings<R, S>, seen: &Observation, now: Timestamp) -> Option<Absence> {
+        let sample = seen.sample.as_ref()?;
+        let passed = |length: Duration| {
+            let rates = with.seen.rates(&self.service.name, now, length);
+            rates.map_or(0.0, |rates| rates.admitted * rates.covered.as_secs_f64())
+        };
+        let doubt = doubt::contradiction(sample, sample.windows.newest + self.service.flush, passed);
+        let was_doubted = std::mem::replace(&mut self.is_doubted, doubt.is_some());
+        if let Some(doubt) = &doubt {
+            self.failures.push(doubt.kind);
+            if !was_doubted {
+                let name = &*self.service.name;
+                tracing::warn!(service = name, "{name}: the metrics are not believed, nothing is raised: {doubt}");
+            }
+        }
+        doubt
     }
 
     /// Measures the scrape interval now and then, where the operator doesn't say it.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! source   what the metrics say of a service         (prometheus, outside)
+//! doubt    whether the metrics can be this service's  pure
 //! seen     what the gates counted, who is there      every replica, each second
 //! law      what follows from both                    pure
 //! governor one service: ask, judge, write            the leader, each interval
@@ -11,6 +12,7 @@
 
 pub mod backoff;
 pub mod command;
+mod doubt;
 mod governor;
 pub mod hand;
 pub mod history;

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 
 use super::compare::cli::CompareArguments;
+use super::faults::cli::FaultsArguments;
 use super::report;
 use super::run::Plan;
 use super::stage::Stage;
@@ -54,6 +55,8 @@ pub struct Arguments {
 pub enum Command {
     /// Compare adaptive limits with other protections under the same overloads, side by side
     Compare(CompareArguments),
+    /// Break what an adaptive limit stands on, one by one, and measure what requests notice of it
+    Faults(FaultsArguments),
 }
 
 /// Reads the command line; the first argument is the program's own name.
@@ -78,8 +81,10 @@ impl Arguments {
         let interrupt = Interrupt::on_signals();
         // Whatever broke because of the signal is not the reason.
         let told = |error: anyhow::Error| interrupt.check().err().map_or(error, Into::into);
-        if let Some(Command::Compare(arguments)) = &self.command {
-            return arguments.run(&interrupt).map_err(told);
+        match &self.command {
+            Some(Command::Compare(arguments)) => return arguments.run(&interrupt).map_err(told),
+            Some(Command::Faults(arguments)) => return arguments.run(&interrupt).map_err(told),
+            None => {}
         }
         let stages = if self.stages.is_empty() { Stage::ALL.to_vec() } else { self.stages };
         let Arguments { envoy, length, overload, config, output, json, seed, .. } = self;

@@ -16,6 +16,7 @@ pub mod adaptive;
 pub mod cli;
 pub mod compare;
 pub mod configuration;
+pub mod faults;
 pub mod load;
 pub mod ports;
 pub mod programs;

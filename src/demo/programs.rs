@@ -234,17 +234,19 @@ impl Programs {
         let rules = rules.canonicalize().with_context(|| format!("cannot find the rules {}", rules.display()))?;
         let (mut processes, mut addresses) = (Vec::new(), Vec::new());
         for _ in 0..if redis.is_some() { REPLICAS } else { 1 } {
-            let (process, grpc) = self.start_tidegate(&rules, redis, interrupt)?;
+            let (process, grpc) = self.start_tidegate(&rules, redis, None, interrupt)?;
             processes.push(process);
             addresses.push(grpc);
         }
         Ok((processes, addresses))
     }
 
-    fn start_tidegate(
+    /// Starts one, on that port for Envoy if it is to be a certain one.
+    pub(super) fn start_tidegate(
         &self,
         rules: &Path,
         redis: Option<&RedisServer>,
+        grpc: Option<SocketAddr>,
         interrupt: &Interrupt,
     ) -> Result<(Process, SocketAddr), SystemError> {
         let mut command = own_group(&self.tidegate);
@@ -253,6 +255,9 @@ impl Programs {
         command.env("TIDEGATE_RULES_PATHS", rules).envs(SETTINGS);
         if let Some(redis) = redis {
             command.env("TIDEGATE_STORE_REDIS_URL", redis.url());
+        }
+        if let Some(grpc) = grpc {
+            command.env("TIDEGATE_GRPC_PORT", grpc.port().to_string());
         }
         let mut process = Process::start("tidegate", &mut command)?;
         let (grpc, http) =

@@ -19,8 +19,8 @@ use crate::bench::system::{PATIENCE, SystemError};
 #[derive(Debug)]
 pub struct Prometheus {
     address: SocketAddr,
-    _process: Process,
-    _folder: Folder,
+    process: Process,
+    folder: Folder,
     _port: HeldPort,
 }
 
@@ -28,6 +28,31 @@ pub struct Prometheus {
 #[must_use]
 pub fn installed() -> Option<PathBuf> {
     path_of("prometheus").ok()
+}
+
+/// Its files.
+const CONFIGURATION: &str = "prometheus.json";
+const DATA: &str = "data";
+
+/// A Prometheus with the files in that folder, once it is ready.
+fn launched(folder: &Folder, address: SocketAddr, interrupt: &Interrupt) -> Result<Process, SystemError> {
+    let mut command = own_group(&path_of("prometheus")?);
+    command.arg(format!("--config.file={}", folder.path().join(CONFIGURATION).display()));
+    command.arg(format!("--storage.tsdb.path={}", folder.path().join(DATA).display()));
+    command.arg(format!("--web.listen-address={address}")).arg("--log.level=warn");
+    let mut process = Process::start("prometheus", &mut command)?;
+    let started = Instant::now();
+    let is_ready =
+        || Http::connect(address).and_then(|mut http| http.get("/-/ready")).is_ok_and(|(status, _)| status == 200);
+    while !is_ready() {
+        process.check()?;
+        if started.elapsed() > PATIENCE {
+            let program = "prometheus".to_owned();
+            return Err(SystemError::Late { program, what: "serve", waited: PATIENCE });
+        }
+        interrupt.step()?;
+    }
+    Ok(process)
 }
 
 // === impl Prometheus ===
@@ -38,7 +63,6 @@ impl Prometheus {
     /// # Errors
     /// When it is not installed or doesn't start, or an interrupt comes.
     pub fn start(proxies: &[(&str, SocketAddr)], interrupt: &Interrupt) -> Result<Prometheus, SystemError> {
-        let program = path_of("prometheus")?;
         let port = HeldPort::any().map_err(SystemError::file("find a free port"))?;
         let (folder, address) = (Folder::new()?, port.address());
         let jobs = proxies.iter().map(|(name, proxy)| {
@@ -52,24 +76,41 @@ impl Prometheus {
             "global": { "scrape_interval": "1s", "scrape_timeout": "900ms" },
             "scrape_configs": jobs.collect::<Vec<_>>(),
         });
-        let file = folder.write("prometheus.json", &configuration.to_string())?;
-        let mut command = own_group(&program);
-        command.arg(format!("--config.file={}", file.display()));
-        command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
-        command.arg(format!("--web.listen-address={address}")).arg("--log.level=warn");
-        let mut process = Process::start("prometheus", &mut command)?;
-        let started = Instant::now();
-        let is_ready =
-            || Http::connect(address).and_then(|mut http| http.get("/-/ready")).is_ok_and(|(status, _)| status == 200);
-        while !is_ready() {
-            process.check()?;
-            if started.elapsed() > PATIENCE {
-                let program = "prometheus".to_owned();
-                return Err(SystemError::Late { program, what: "serve", waited: PATIENCE });
-            }
-            interrupt.step()?;
-        }
-        Ok(Prometheus { address, _process: process, _folder: folder, _port: port })
+        folder.write(CONFIGURATION, &configuration.to_string())?;
+        let process = launched(&folder, address, interrupt)?;
+        Ok(Prometheus { address, process, folder, _port: port })
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Stops it where it is: it takes connections, and answers nothing.
+    pub fn pause(&mut self) {
+        self.process.pause();
+    }
+
+    /// Lets it go on.
+    pub fn resume(&mut self) {
+        self.process.resume();
+    }
+
+    /// Starts it again where it was after it was killed, with nothing in its store.
+    ///
+    /// # Errors
+    /// When it doesn't start, or an interrupt comes.
+    pub fn start_again_empty(&mut self, interrupt: &Interrupt) -> Result<(), SystemError> {
+        std::fs::remove_dir_all(self.folder.path().join(DATA))
+            .map_err(SystemError::file("empty Prometheus's store"))?;
+        self.process = launched(&self.folder, self.address, interrupt)?;
+        Ok(())
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Where it serves.

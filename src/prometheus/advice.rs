@@ -129,8 +129,10 @@ fn advice_on(absence: Absence) -> String {
     match absence.kind {
         AbsenceKind::Refused => format!("its query is refused: {absence}"),
         AbsenceKind::Empty => format!("its query finds nothing: {absence}"),
-        AbsenceKind::Unreachable | AbsenceKind::TimedOut | AbsenceKind::Invalid | AbsenceKind::Stale => {
-            absence.to_string()
-        }
+        AbsenceKind::Unreachable
+        | AbsenceKind::TimedOut
+        | AbsenceKind::Invalid
+        | AbsenceKind::Stale
+        | AbsenceKind::Implausible => absence.to_string(),
     }
 }

@@ -98,9 +98,9 @@ fn own_rates(named: &[(String, f64)]) -> Option<OwnRates> {
 
 /// Whether a reason speaks of the server, and not of what it said.
 pub(crate) fn is_servers(absence: &Absence) -> bool {
-    use crate::signal::AbsenceKind::{Empty, Invalid, Refused, Stale, TimedOut, Unreachable};
+    use crate::signal::AbsenceKind::{Empty, Implausible, Invalid, Refused, Stale, TimedOut, Unreachable};
     match absence.kind {
         Unreachable | TimedOut | Refused => true,
-        Empty | Invalid | Stale => false,
+        Empty | Invalid | Stale | Implausible => false,
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
 use super::interrupt::Interrupt;
@@ -61,6 +62,39 @@ impl Process {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has written to standard output so far.
+    #[must_use]
+    pub fn said(&self) -> String {
+        self.stdout.so_far()
+    }
+
+    /// Ends it at once, and waits until it has ended.
+    pub fn kill(&mut self) {
+        // It may have ended by itself, which is as good. It isn't reaped yet, so its id can't be another's.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    /// Stops it where it is: its sockets stay open, and nobody answers.
+    pub fn pause(&mut self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        // A process that has ended needs no signal; its id could be another's.
+        if self.exit_status().is_none()
+            && let Some(id) = i32::try_from(self.id()).ok().and_then(Pid::from_raw)
+        {
+            // It may have ended meanwhile, and is not reaped yet.
+            kill_process(id, signal).ok();
+        }
     }
 
     /// What it has written to standard error so far.
@@ -134,9 +168,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself, which is as good. It isn't reaped yet, so its id can't be another's.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        self.kill();
     }
 }
 
@@ -204,6 +236,25 @@ mod tests {
         let id = process.id();
         drop(process);
         assert!(!std::path::Path::new(&format!("/proc/{id}")).exists());
+    }
+
+    #[test]
+    fn a_paused_process_stands_still_until_it_goes_on() {
+        let mut process = shell("exec sleep 1000");
+        let stat = format!("/proc/{}/stat", process.id());
+        let becomes = |is_stopped: bool| {
+            let started = Instant::now();
+            while std::fs::read_to_string(&stat).unwrap().contains(") T ") != is_stopped {
+                assert!(started.elapsed() < PATIENCE, "stopped should be {is_stopped}");
+                Interrupt::default().step().unwrap();
+            }
+        };
+        process.pause();
+        becomes(true);
+        process.resume();
+        becomes(false);
+        process.kill();
+        assert!(process.check().is_err());
     }
 
     #[test]

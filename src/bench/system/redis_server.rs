@@ -14,7 +14,8 @@ use super::program::path_of;
 pub struct RedisServer {
     process: Process,
     port: u16,
-    _folder: Folder,
+    folder: Folder,
+    cores: Cores,
 }
 
 /// Ports that are tried: another process may take one between our looking and Redis's listening.
@@ -41,14 +42,31 @@ impl RedisServer {
     fn start_once(cores: &Cores, interrupt: &Interrupt) -> Result<RedisServer, SystemError> {
         let folder = Folder::new()?;
         let port = free_port().map_err(SystemError::file("find a free port"))?;
-        let program = path_of("redis-server")?;
-        let mut command = cores.command(Place::Load, program);
-        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()]);
-        command.arg("--dir").arg(folder.path());
-        let mut process = Process::start("redis-server", &mut command)?;
-        // Only its own word counts: whoever else has the port may speak Redis too.
-        process.wait_for(interrupt, |text| text.contains("Ready to accept connections").then_some(()))?;
-        Ok(RedisServer { process, port, _folder: folder })
+        let process = launched(cores, port, &folder, interrupt)?;
+        Ok(RedisServer { process, port, folder, cores: cores.clone() })
+    }
+
+    /// Kills it: connections break. What it held is there when it is started again, if it is to be saved.
+    ///
+    /// # Errors
+    /// When it can't be saved.
+    pub fn stop(&mut self, saved: bool) -> Result<(), SystemError> {
+        if saved {
+            let _: () = ::redis::cmd("SAVE").query(&mut self.connect()?)?;
+        }
+        self.process.kill();
+        Ok(())
+    }
+
+    /// Starts it again on its port, once it was stopped.
+    ///
+    /// # Errors
+    /// When it does not start, as when somebody else has taken the port.
+    pub fn start_again(&mut self, interrupt: &Interrupt) -> Result<(), SystemError> {
+        self.process = launched(&self.cores, self.port, &self.folder, interrupt)?;
+        // What was saved is held again, and would come back another time.
+        drop(std::fs::remove_file(self.folder.path().join("dump.rdb")));
+        Ok(())
     }
 
     /// Its process id.
@@ -87,6 +105,17 @@ impl RedisServer {
         let text: String = ::redis::cmd("INFO").arg("commandstats").query(&mut self.connect()?)?;
         Ok(calls_of("evalsha", &text))
     }
+}
+
+/// A `redis-server` on that port that answers, with what was saved in that folder.
+fn launched(cores: &Cores, port: u16, folder: &Folder, interrupt: &Interrupt) -> Result<Process, SystemError> {
+    let mut command = cores.command(Place::Load, path_of("redis-server")?);
+    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()]);
+    command.arg("--dir").arg(folder.path());
+    let mut process = Process::start("redis-server", &mut command)?;
+    // Only its own word counts: whoever else has the port may speak Redis too.
+    process.wait_for(interrupt, |text| text.contains("Ready to accept connections").then_some(()))?;
+    Ok(process)
 }
 
 /// The `calls` of a command in what `INFO commandstats` says; 0 for one that was never called.

@@ -161,7 +161,7 @@ fn table(scenario: Scenario, proxy: &str, runs: &[&Found]) -> String {
 }
 
 /// The lowest and the highest of texts that begin with a number; words stand as they are.
-fn range(texts: impl Iterator<Item = String>) -> String {
+pub(in crate::demo) fn range(texts: impl Iterator<Item = String>) -> String {
     let number = |text: &String| {
         let digits: String = text.chars().take_while(|letter| letter.is_ascii_digit() || *letter == '.').collect();
         digits.parse::<f64>().unwrap_or(f64::MAX)
@@ -175,7 +175,7 @@ fn range(texts: impl Iterator<Item = String>) -> String {
     }
 }
 
-fn percent(share: f64) -> String {
+pub(in crate::demo) fn percent(share: f64) -> String {
     match share * 100.0 {
         // Nothing at all is worth telling from little.
         0.0 => "0 %".to_owned(),
@@ -184,7 +184,7 @@ fn percent(share: f64) -> String {
     }
 }
 
-fn none() -> String {
+pub(in crate::demo) fn none() -> String {
     "–".to_owned()
 }
 

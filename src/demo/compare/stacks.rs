@@ -25,10 +25,11 @@ use crate::demo::prometheus::Prometheus;
 #[derive(Debug)]
 pub struct Stacks {
     stacks: Vec<Stack>,
-    tidegates: Vec<Process>,
-    redis: RedisServer,
-    _prometheus: Prometheus,
-    _folder: Folder,
+    pub(in crate::demo) tidegates: Vec<Process>,
+    pub(in crate::demo) redis: RedisServer,
+    pub(in crate::demo) prometheus: Prometheus,
+    /// With the rules.
+    pub(in crate::demo) folder: Folder,
 }
 
 /// One protection with its proxy and its inventory.
@@ -99,7 +100,7 @@ impl Stacks {
                 _ports: ports,
             });
         }
-        Ok(Stacks { stacks, tidegates, redis, _prometheus: prometheus, _folder: folder })
+        Ok(Stacks { stacks, tidegates, redis, prometheus, folder })
     }
 
     /// The protections.

@@ -68,10 +68,25 @@ impl Process {
         self.child.try_wait().expect("it is our child")
     }
 
-    /// Asks it to end, as an orchestrator does. The process still being ours, its id can't have been given to another.
+    /// Asks it to end, as an orchestrator does.
     pub(crate) fn terminate(&mut self) {
+        self.signal("TERM");
+    }
+
+    /// Stops it where it is: its sockets stay open, and nobody answers.
+    pub(crate) fn pause(&mut self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&mut self) {
+        self.signal("CONT");
+    }
+
+    /// Sends it a signal. The process still being ours, its id can't have been given to another.
+    fn signal(&mut self, name: &str) {
         if self.exit_status().is_none() {
-            let kill = format!("kill -TERM {}", self.id());
+            let kill = format!("kill -{name} {}", self.id());
             let status = Command::new("sh").args(["-c", &kill]).status().expect("there is a shell");
             assert!(status.success(), "{kill} failed");
         }

@@ -21,7 +21,7 @@ use super::{PATIENCE, eventually, program};
 #[derive(Debug)]
 pub(crate) struct Prometheus {
     process: Process,
-    _folder: TempDir,
+    folder: TempDir,
     http: Http,
 }
 
@@ -83,6 +83,15 @@ impl History {
     }
 }
 
+/// The command that starts one with the configuration in that folder.
+fn command(binary: &Path, folder: &Path, address: SocketAddr) -> Command {
+    let mut command = Command::new(binary);
+    command.arg(format!("--config.file={}", folder.join("prometheus.yml").display()));
+    command.arg(format!("--storage.tsdb.path={}", folder.join("data").display()));
+    command.arg(format!("--web.listen-address={address}"));
+    command
+}
+
 // === impl Prometheus ===
 
 impl Prometheus {
@@ -122,10 +131,7 @@ impl Prometheus {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             let address: SocketAddr = listener.local_addr().unwrap();
             drop(listener);
-            let mut command = Command::new(&binary);
-            command.arg(format!("--config.file={}", file.display()));
-            command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
-            command.arg(format!("--web.listen-address={address}"));
+            let mut command = command(&binary, folder.path(), address);
             if let Some(web) = web {
                 let file = folder.path().join("web.yml");
                 std::fs::write(&file, web).unwrap();
@@ -145,7 +151,7 @@ impl Prometheus {
             })
             .await;
             if is_ready {
-                return Some(Prometheus { process, _folder: folder, http });
+                return Some(Prometheus { process, folder, http });
             }
             println!("prometheus ended, perhaps since {address} was taken meanwhile: {}", process.stderr());
         }
@@ -159,6 +165,29 @@ impl Prometheus {
     /// Ends it at once.
     pub(crate) fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// Stops it where it is: it takes connections, and answers nothing.
+    pub(crate) fn pause(&mut self) {
+        self.process.pause();
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&mut self) {
+        self.process.resume();
+    }
+
+    /// Starts it again where it was after it was killed, with nothing in its store.
+    pub(crate) async fn start_again_empty(&mut self) {
+        let binary = program("prometheus", None, "REQUIRE_PROMETHEUS").expect("was there before");
+        std::fs::remove_dir_all(self.folder.path().join("data")).unwrap();
+        self.process = Process::spawn("prometheus", &mut command(&binary, self.folder.path(), self.http.address()));
+        eventually("prometheus is ready again", PATIENCE, async || {
+            assert!(self.process.exit_status().is_none(), "prometheus ended: {}", self.process.stderr());
+            let ready = http::Request::get("/-/ready").body(bytes::Bytes::new()).expect("is well formed");
+            (self.http.send(ready).await.ok()?.status == 200).then_some(())
+        })
+        .await;
     }
 
     /// A Prometheus that scrapes a proxy's admin interface every second.

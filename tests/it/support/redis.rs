@@ -52,7 +52,7 @@ impl Redis {
         Some(Redis { port: free_port(), folder: TempDir::new().unwrap(), process: None })
     }
 
-    /// Starts it on its port, empty.
+    /// Starts it on its port, with what was saved when it was stopped.
     pub(crate) async fn start_again(&mut self) {
         assert!(self.starts().await, "redis-server ended at start");
     }
@@ -78,6 +78,14 @@ impl Redis {
 
     /// Kills it: connections break, and everything that it held is lost.
     pub(crate) fn stop(&mut self) {
+        self.process = None;
+        // There is one only if it was saved before.
+        drop(std::fs::remove_file(self.folder.path().join("dump.rdb")));
+    }
+
+    /// Kills it when it has saved what it holds, which is there when it is started again.
+    pub(crate) async fn stop_saved(&mut self) {
+        assert_eq!(self.ask("SAVE").await, "+OK");
         self.process = None;
     }
 

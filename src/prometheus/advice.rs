@@ -8,7 +8,7 @@ use super::query::Term;
 use super::{PrometheusSource, Queries, SCRAPE_USUAL, counts, explanation, seen, windows_at};
 use crate::rules::RuleSet;
 use crate::rules::service::{Service, ServiceMode};
-use crate::signal::{Absence, AbsenceKind, Windows};
+use crate::signal::{Absence, AbsenceKind, Counts, Windows};
 
 /// Answers in the long window below which a cut is never proved.
 const ANSWERS_MIN: f64 = 100.0;
@@ -56,13 +56,8 @@ impl PrometheusSource {
                     ));
                 } else if ratio >= ALL_FAILED {
                     advice.push(format!("{:.0}% of the answers count as failed; is what counts right?", ratio * 100.0));
-                } else if ratio > service.targets.errors {
-                    advice.push(format!(
-                        "{:.1}% of the answers failed in {} s, more than the target of {}%: the limit will be cut",
-                        ratio * 100.0,
-                        windows.long.as_secs(),
-                        service.targets.errors * 100.0
-                    ));
+                } else {
+                    advice.extend(over_target(service, &window.counts, windows.long));
                 }
                 advice.extend(seen::fit_doubt(service, signals, window.fit));
                 if matches!(terms.single(Term::Failed), Ok(None)) {
@@ -115,6 +110,19 @@ pub async fn reports(source: Option<&PrometheusSource>, rules: &RuleSet) -> Vec<
         }
     }
     reports
+}
+
+/// A target that is missed as things stand: the limit would be cut until that counts as normal.
+fn over_target(service: &Service, counts: &Counts, window: Duration) -> Option<String> {
+    let over = |ratio: f64, target: f64, what: &str| {
+        let (percent, most, seconds) = (ratio * 100.0, target * 100.0, window.as_secs());
+        (ratio > target)
+            .then(|| format!("{percent:.1}% of the answers of {seconds} s {what}, more than the target of {most}%"))
+    };
+    over(counts.error_ratio(), service.targets.errors, "failed").or_else(|| {
+        let latency = service.targets.latency.as_ref()?;
+        over(counts.slow_ratio(), latency.at_most, "were slow")
+    })
 }
 
 fn thin(service: &Service, scrape: Duration, requests: f64) -> String {

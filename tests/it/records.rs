@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tidegate::clock::{ManualClock, SystemClock, Timestamp};
 use tidegate::control::hand::{Asked, Order, Signature};
-use tidegate::control::law::{Action, Cause, Decision, Hand, Knee};
+use tidegate::control::law::{
+    Action, Admitted, Cause, Constants, Decision, Hand, Knee, Law, Observation, Recorded, StaleTerms, State,
+};
 use tidegate::control::record::{
     AnyRecords, CHANGES_MAX, Change, DecisionRecord, Epoch, Event, Lease, LeaseTimes, MemoryRecords, RecordError,
     RecordStore, RedisRecords, ReplicaId, STATE_BYTES_MAX, TICKS_MAX, Update, Written,
@@ -59,8 +61,30 @@ fn decided(from: f64, to: f64) -> DecisionRecord {
         signal_at: None,
         prospect: "nothing".to_owned(),
         queries: vec!["sum(increase(a[15s]))".to_owned()],
-        made_of: None,
+        made_of: Some(Box::new(made_of())),
     }
+}
+
+/// What a first step was made of.
+fn made_of() -> Recorded {
+    let law = Law {
+        min: 10.0,
+        max: 500.0,
+        start: 500.0,
+        errors: 0.05,
+        latency: None,
+        interval: 5.0,
+        scrape: 5.0,
+        flush: 0.0,
+        propagation: 1.0,
+        stale: StaleTerms { hold: 600.0, decay: 300.0, toward: 500.0 },
+        brittle: false,
+        fingerprint: 1,
+        constants: Constants::default(),
+    };
+    let now = Timestamp::from_millis(1_700_000_000_000);
+    let seen = Observation { sample: None, offered: 0.1 + 0.2, admitted: 0.1, admitted_in: Admitted::default() };
+    Recorded { now, hand: Some(Hand::Freeze), scrape: 5.0, state: State::start(&law, now), seen }
 }
 
 /// A write of a limit by somebody who knows that generation.
@@ -217,12 +241,13 @@ async fn changes_and_ticks_are_remembered_newest_first_and_not_without_end() {
         let Event::Decided(newest) = &remembered.ticks[0].event else { panic!("{:?}", remembered.ticks[0]) };
         assert_eq!(newest.decision, decision(211.0, 211.0), "every number comes back as it was");
         assert_eq!((newest.generation, newest.queries.len()), (writes, 1));
+        assert_eq!(newest.made_of.as_deref(), Some(&made_of()), "the last steps can be made again");
         assert!(newest.at.as_millis() > 1_600_000_000_000, "dated by the store");
         assert!(
-            remembered
-                .changes
-                .iter()
-                .all(|change| matches!(&change.event, Event::Decided(d) if d.decision.is_change()))
+            remembered.changes.iter().all(
+                |change| matches!(&change.event, Event::Decided(d) if d.decision.is_change() && d.made_of.is_none())
+            ),
+            "what they were made of is not kept of two hundred changes"
         );
         assert!(remembered.changes.is_sorted_by_key(|change| std::cmp::Reverse(change.generation)));
     })

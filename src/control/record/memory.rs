@@ -104,7 +104,7 @@ impl RecordStore for MemoryRecords {
     }
 
     async fn write(&self, epoch: Epoch, update: &Update<'_>) -> Result<Written, RecordError> {
-        update.checked_entry()?;
+        update.checked_entries()?;
         let gate = self.gate(update.service);
         Ok(self.with(update.service, |kept, now| {
             let written = kept.write(epoch, update, now);
@@ -183,11 +183,11 @@ impl Kept {
         self.record =
             Some(Record { state: update.state.to_owned(), limit: update.limit, generation, epoch, written_at: now });
         self.until = now.saturating_add(update.kept());
-        let change = Change::dated(now, generation, Event::Decided(Box::new(update.decision.clone())));
-        if update.decision.decision.is_news() {
-            push(&mut self.changes, change.clone(), CHANGES_MAX);
+        if let Some(change) = update.change() {
+            push(&mut self.changes, Change::dated(now, generation, change), CHANGES_MAX);
         }
-        push(&mut self.ticks, change, TICKS_MAX);
+        let step = Event::Decided(Box::new(update.decision.clone()));
+        push(&mut self.ticks, Change::dated(now, generation, step), TICKS_MAX);
         Written::Done { generation, at: now }
     }
 

@@ -223,12 +223,19 @@ impl Update<'_> {
         Duration::from_millis(self.governed(0, Timestamp::default()).keep_ms())
     }
 
-    /// The entry to remember, if everything has its length.
-    fn checked_entry(&self) -> Result<String, RecordError> {
+    /// The entries to remember, if everything has its length: the step, and the change if it is one.
+    fn checked_entries(&self) -> Result<(String, Option<String>), RecordError> {
         if self.state.len() > STATE_BYTES_MAX {
             return Err(RecordError::TooLong { what: "state", bytes: self.state.len(), max: STATE_BYTES_MAX });
         }
-        Event::Decided(Box::new(self.decision.clone())).to_text()
+        let change = self.change().map(|change| change.to_text()).transpose()?;
+        Ok((Event::Decided(Box::new(self.decision.clone())).to_text()?, change))
+    }
+
+    /// What is remembered as a change, if the step is news. What it was made of is kept of the last steps only.
+    fn change(&self) -> Option<Event> {
+        let is_news = self.decision.decision.is_news();
+        is_news.then(|| Event::Decided(Box::new(DecisionRecord { made_of: None, ..self.decision.clone() })))
     }
 }
 

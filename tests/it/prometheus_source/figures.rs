@@ -93,8 +93,9 @@ async fn an_envoy_s_answers_are_those_of_all_its_instances_without_what_limits_r
     let (rates, _) = steady(&source.sample(&service, &windows(5), now()).await);
     assert_eq!(rates.slow, (100.0 * (1.0 - 72.5 / 90.0) * 10.0_f64).round() / 10.0);
     let advice = source.advice(&service, &windows(5)).await;
-    assert_eq!(advice.len(), 1, "{advice:?}");
-    assert!(advice[0].starts_with("the latency target 375ms lies between the histogram's edges 250ms and 500ms"));
+    assert_eq!(advice.len(), 2, "{advice:?}");
+    assert_eq!(advice[0], "10.0% of the answers of 300 s failed, more than the target of 5%");
+    assert!(advice[1].starts_with("the latency target 375ms lies between the histogram's edges 250ms and 500ms"));
 }
 
 #[tokio::test]

@@ -177,7 +177,8 @@ impl RecordStore for RedisRecords {
     }
 
     async fn write(&self, epoch: Epoch, update: &Update<'_>) -> Result<Written, RecordError> {
-        let entry = update.checked_entry()?;
+        let (step, change) = update.checked_entries()?;
+        let change = change.unwrap_or_default();
         let service = update.service;
         let keys = [
             self.keys.record(service),
@@ -186,7 +187,6 @@ impl RecordStore for RedisRecords {
             self.keys.ticks(service),
             self.keys.epoch(),
         ];
-        let is_news = u64::from(update.decision.decision.is_news());
         let governed = update.governed(0, Timestamp::default());
         let numbers = [
             epoch.number(),
@@ -197,14 +197,13 @@ impl RecordStore for RedisRecords {
             governed.hold_ms,
             governed.decay_ms,
             whole_millis(update.kept()),
-            is_news,
             CHANGES_MAX as u64,
             TICKS_MAX as u64,
         ]
         .map(|number| number.to_string());
-        let [epoch, known, state_max, limit, toward, hold, decay, kept, is_news, changes, ticks] = &numbers;
+        let [epoch, known, state_max, limit, toward, hold, decay, kept, changes, ticks] = &numbers;
         let arguments =
-            [epoch, known, update.state, state_max, limit, toward, hold, decay, kept, &entry, is_news, changes, ticks];
+            [epoch, known, update.state, state_max, limit, toward, hold, decay, kept, &step, &change, changes, ticks];
         let answer = self.run(&WRITE, &keys, &arguments.map(str::as_bytes)).await?;
         match &answer[..] {
             [word] if bytes(word) == b"deposed" => Ok(Written::Deposed),

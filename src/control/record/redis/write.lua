@@ -3,7 +3,7 @@
 -- KEYS    record, gate, changes, ticks, epoch
 -- ARGV    1 epoch of the writer, 2 generation that it knows or 0, 3 state, 4 most bytes of a state,
 --         5 limit, 6 where it goes without a leader, both in thousandths a second, 7 hold, 8 decay, both in ms,
---         9 how long all of it is kept in ms, 10 entry, 11 '1' if it is news, 12 most changes, 13 most ticks
+--         9 how long all of it is kept in ms, 10 the step, 11 the change or nothing, 12 most changes, 13 most ticks
 -- ANSWER  {'done', generation, instant in ms} | {'deposed'} | {'superseded'}
 --
 -- Of the gate only the leader's part is written, in place; see src/window/gate.rs. A gate that is none of ours begins
@@ -42,10 +42,10 @@ else
 end
 call('PEXPIRE', KEYS[2], ARGV[9])
 
-local entry = text(generation) .. ' ' .. text(now_ms) .. ' ' .. ARGV[10]
-remember(KEYS[4], entry, ARGV[13], kept_ms)
-if ARGV[11] == '1' then
-  remember(KEYS[3], entry, ARGV[12], kept_ms)
+local dated = text(generation) .. ' ' .. text(now_ms) .. ' '
+remember(KEYS[4], dated .. ARGV[10], ARGV[13], kept_ms)
+if ARGV[11] ~= '' then
+  remember(KEYS[3], dated .. ARGV[11], ARGV[12], kept_ms)
 elseif call('PTTL', KEYS[3]) < kept_ms then
   call('PEXPIRE', KEYS[3], ARGV[9])
 end

@@ -34,7 +34,8 @@ pub(super) fn contradiction(sample: &Sample, lag: Duration, passed: impl Fn(Dura
         if passed >= PASSED_LEAST {
             let reason = || {
                 format!(
-                    "{:.0} answers in {:.0} s, when {passed:.0} requests passed the gate: are they this service's?",
+                    "the metrics are not believed: they have {:.0} answers of {:.0} s, in which {passed:.0} requests passed the \
+                     gate",
                     counts.answered,
                     window.as_secs_f64()
                 )
@@ -104,10 +105,13 @@ mod tests {
     #[test]
     fn far_fewer_answers_than_passed_are_doubted_with_their_numbers() {
         let reason = doubted(2.0, passed(40.0, 900.0, 0.0)).unwrap();
-        assert_eq!(reason, "30 answers in 15 s, when 600 requests passed the gate: are they this service's?");
+        assert_eq!(
+            reason,
+            "the metrics are not believed: they have 30 answers of 15 s, in which 600 requests passed the gate"
+        );
         assert!(doubted(0.0, passed(40.0, 900.0, 0.0)).is_some());
         // Thin traffic is held against the longer windows.
-        assert!(doubted(0.05, passed(1.0, 900.0, 0.0)).unwrap().starts_with("15 answers in 300 s, when 300"));
+        assert!(doubted(0.05, passed(1.0, 900.0, 0.0)).unwrap().contains("have 15 answers of 300 s, in which 300 "));
     }
 
     #[test]

@@ -32,8 +32,6 @@ pub(super) struct Governor {
     absence: Option<Absence>,
     /// Whether that was told.
     is_blind: bool,
-    /// Whether it was told that the metrics are not believed.
-    is_doubted: bool,
     /// When the windows ended that had data last.
     signal_at: Option<Timestamp>,
     /// The questions since the last tick that had no usable answer.
@@ -126,7 +124,6 @@ impl Governor {
             backoff: Backoff::default(),
             absence: None,
             is_blind: false,
-            is_doubted: false,
             signal_at: None,
             failures: Vec::new(),
             due,
@@ -185,12 +182,9 @@ impl Governor {
         let Some(now) = with.seen.now(Instant::now()) else { return Ok(Outcome::NotYet) };
         let Some(observation) = self.observe(with, sample, now) else { return Ok(Outcome::NotYet) };
         let hand = with.seen.hand(&self.service, now);
-        let doubt = self.doubt(with, &observation, now);
-        let judge = |seen: &Observation| advance(self.service.mode, hand, &state, &self.law, seen, now);
-        let seen = match doubt {
-            Some(doubt) => doubt::believed(observation, &doubt, |seen| judge(seen).1),
-            None => observation,
-        };
+        let (law, mode) = (self.law.clone(), self.service.mode);
+        let judge = |seen: &Observation| advance(mode, hand, &state, &law, seen, now);
+        let seen = self.believe(with, observation, now, |seen| judge(seen).1);
         let (next, decision) = judge(&seen);
         let made_of = Recorded { now, hand, scrape: self.law.scrape, state, seen };
         let basis = Basis { queries, made_of: Some(Box::new(made_of)) };
@@ -315,10 +309,7 @@ impl Governor {
                     self.backoff.failed(self.service.interval, Instant::now());
                 }
             }
-            Ok(_) => {
-                self.signal_at = Some(sample.at);
-                self.backoff.succeeded();
-            }
+            Ok(_) => self.backoff.succeeded(),
         }
         (Some(sample), queries)
     }
@@ -333,23 +324,29 @@ impl Governor {
         Some(Observation { sample, offered: lately.offered, admitted: lately.admitted, admitted_in })
     }
 
-    /// Why the answers can't be those of what passed the gate, if they can't.
-    fn doubt<R, S>(&mut self, with: &Surroundings<R, S>, seen: &Observation, now: Timestamp) -> Option<Absence> {
-        let sample = seen.sample.as_ref()?;
+    /// What is believed of what was seen, held against what passed the gate; `judge` says what would be decided.
+    fn believe<R, S>(
+        &mut self,
+        with: &Surroundings<R, S>,
+        observation: Observation,
+        now: Timestamp,
+        judge: impl Fn(&Observation) -> Decision,
+    ) -> Observation {
+        let Some(sample) = &observation.sample else { return observation };
         let passed = |length: Duration| {
             let rates = with.seen.rates(&self.service.name, now, length);
             rates.map_or(0.0, |rates| rates.admitted * rates.covered.as_secs_f64())
         };
-        let doubt = doubt::contradiction(sample, sample.windows.newest + self.service.flush, passed);
-        let was_doubted = std::mem::replace(&mut self.is_doubted, doubt.is_some());
-        if let Some(doubt) = &doubt {
-            self.failures.push(doubt.kind);
-            if !was_doubted {
-                let name = &*self.service.name;
-                tracing::warn!(service = name, "{name}: the metrics are not believed, nothing is raised: {doubt}");
-            }
+        let seen = match doubt::contradiction(sample, sample.windows.newest + self.service.flush, passed) {
+            Some(doubt) => doubt::believed(observation, &doubt, judge),
+            None => observation,
+        };
+        match seen.sample.as_ref().map(|sample| (sample.at, &sample.fast)) {
+            Some((at, Ok(_))) => self.signal_at = Some(at),
+            Some((_, Err(absence))) if absence.kind == AbsenceKind::Implausible => self.failures.push(absence.kind),
+            _ => {}
         }
-        doubt
+        seen
     }
 
     /// Measures the scrape interval now and then, where the operator doesn't say it.

@@ -28,7 +28,8 @@ pub struct OperatorsHand {
     /// When it ends, by the store's clock.
     pub until: Timestamp,
     /// Whether a limit outside the bounds was meant. One that was inside, and whose bounds a reload moves, stays inside.
-    #[serde(default)]
+    /// A hand of a version that didn't say so was meant as it is.
+    #[serde(default = "meant")]
     pub force: bool,
 }
 
@@ -114,6 +115,10 @@ pub const BY_CHARACTERS_MAX: usize = 64;
 
 /// Who asks if nobody says.
 const UNNAMED: &str = "somebody";
+
+fn meant() -> bool {
+    true
+}
 
 // === impl Order ===
 

@@ -188,13 +188,14 @@ impl Law {
     /// The window that decides, when the last change is long ago, in seconds.
     pub(super) fn fast(&self) -> f64 {
         let (scrapes, at_least) = self.constants.fast;
-        (scrapes * self.scrape).max(at_least)
+        // An operator may have written less, and no window is shorter than the shortest.
+        (scrapes * self.scrape).max(at_least).max(self.newest())
     }
 
     /// The window that has to agree, when the last change is long ago, in seconds.
     pub(super) fn slow(&self) -> f64 {
         let (scrapes, at_least) = self.constants.slow;
-        (scrapes * self.scrape).max(at_least)
+        (scrapes * self.scrape).max(at_least).max(self.fast())
     }
 
     /// Seconds from a change until the metrics can show it: two scrapes must lie after it.

@@ -18,12 +18,13 @@ pub(super) fn relax(mut state: State, situation: &Situation<'_>) -> (State, Deci
         state.big = true;
     }
     let top = top(law, state.bad, now);
+    let step = limit * (1.0 + if state.big { constants.big_step } else { constants.step });
     let leap = limit * constants.leap;
-    let (mut to, mut cause) = if leap <= state.good.map_or(0.0, |good| good.rate).min(top.rate) {
+    // An operator may have made leaps smaller than steps.
+    let (mut to, mut cause) = if leap > step && leap <= state.good.map_or(0.0, |good| good.rate).min(top.rate) {
         (leap, Cause::Leap)
     } else {
-        let step = if state.big { constants.big_step } else { constants.step };
-        (limit * (1.0 + step), Cause::Step)
+        (step, Cause::Step)
     };
     if to > top.rate {
         if limit < 0.98 * top.rate {

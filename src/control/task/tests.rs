@@ -7,7 +7,7 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::control::command::{Commands, commands};
 use crate::control::hand::{Asked, OperatorsHand, Order, Signature};
-use crate::control::law::Hand;
+use crate::control::law::{Hand, Law};
 use crate::control::record::{Change, MemoryRecords, Record, Remembered, Update, Written};
 use crate::counters::any::AnyStore;
 use crate::counters::memory::{MemoryLimits, MemoryStore};
@@ -17,7 +17,7 @@ use crate::key::CounterKey;
 use crate::limiter::{Limiter, LimiterOptions};
 use crate::metrics::Metrics;
 use crate::rate::Rate;
-use crate::rules::service::Service;
+use crate::rules::service::{Service, ServiceMode};
 use crate::rules::{SourceFile, load};
 use crate::signal::{Absence, AbsenceKind, Counts, Sample, Windows};
 use crate::table::{TableWriter, limit_table};
@@ -45,6 +45,8 @@ struct PlantState {
     /// Per second: requests that reached it, and those that failed.
     seconds: Mutex<Vec<(u64, u64)>>,
     is_silent: AtomicBool,
+    /// Of so many answers one is told.
+    told: AtomicU64,
 }
 
 impl Plant {
@@ -65,7 +67,8 @@ impl Plant {
         let window = &seconds[now.saturating_sub(length.as_secs() as usize).min(seconds.len())..now.min(seconds.len())];
         let answered = window.iter().map(|(answered, _)| answered).sum::<u64>() as f64;
         let failed = window.iter().map(|(_, failed)| failed).sum::<u64>() as f64;
-        Ok(Counts { answered, failed, ..Counts::default() })
+        let told = self.0.told.load(Ordering::Relaxed) as f64;
+        Ok(Counts { answered: answered / told, failed: failed / told, ..Counts::default() })
     }
 }
 
@@ -231,6 +234,7 @@ impl World {
             capacity: AtomicU64::new(1_000),
             seconds: Mutex::default(),
             is_silent: AtomicBool::default(),
+            told: AtomicU64::new(1),
         }));
         let options =
             LimiterOptions { key_prefix: (*b"test:").into(), modes: ProcessModes::default(), near_limit_ratio: 0.8 };
@@ -358,6 +362,26 @@ async fn a_service_that_is_off_stands_at_its_upper_bound() {
     let world = World::new("off");
     let passed = world.offer(1_000, 30).await;
     assert!((395..=405).contains(&passed), "{passed}");
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_that_cannot_be_the_service_s_count_as_none_and_are_recorded_as_such() {
+    let world = World::overloaded("enforce").await;
+    let (before, begun) = (world.limit(), world.store.now());
+    world.plant.0.told.store(20, Ordering::Relaxed);
+    world.offer(90, 60).await;
+    assert!(world.limit() <= before * 1.1, "one raise at most, on what was told before");
+    let view = Arc::clone(&world.view.borrow());
+    let last = view.services[0].last.clone().unwrap();
+    let why = last.decision.absence.clone().unwrap();
+    assert!(why.starts_with("the metrics are not believed: they have "), "{why}");
+    assert!(last.signal_at.unwrap() < begun.saturating_add(Duration::from_secs(10)), "nothing is known since");
+    assert!(view.failed_fetches.iter().any(|(kind, count)| *kind == AbsenceKind::Implausible && *count > 10));
+    let made_of = last.made_of.as_deref().unwrap();
+    let law = Law::of(&view.services[0].service, Duration::from_secs(1));
+    let (_, again) = made_of.again(&made_of.state, ServiceMode::Enforce, &law);
+    assert_eq!(again, last.decision, "what is recorded is what was believed");
     world.end().await;
 }
 

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::state::GoodRate;
 use super::super::tests::observe;
 use super::super::{Action, Cause, Decision, Hand, Law, Observation, State, advance, step, windows};
 use super::any::{EPOCH_S, Said, laws, observation, rates, said, states, tuned_laws, wild_states};
@@ -213,6 +214,22 @@ proptest! {
             prop_assert!(steps <= most, "more than {most} steps: {decision}");
             (state, now) = (next, Timestamp::from_millis(now.as_millis() + settle));
         }
+    }
+
+    // Whatever numbers an operator writes under `law:`.
+    #[test]
+    fn with_any_numbers_windows_grow_and_clean_answers_that_are_held_back_raise_the_limit(
+        law in tuned_laws(), good in 0.0..=1.0_f64
+    ) {
+        let law = Law { start: law.min, latency: None, ..law };
+        let (begun, now) = (at(0), at(86_400_000));
+        let mut state = State::start(&law, begun);
+        state.good = Some(GoodRate { rate: good * law.max, at: now });
+        let asked = windows(&state, &law, now).unwrap();
+        prop_assert!(asked.newest <= asked.fast && asked.fast <= asked.slow && asked.slow <= asked.long, "{asked:?}");
+        let sample = super::super::tests::sample(&state, &law, now, 1e6, 0.0, 0.0);
+        let (next, decision) = step(&state, &law, &observe(sample, 2e6, 1e6), now);
+        prop_assert!(decision.action == Action::Raise && next.limit() > state.limit(), "{decision}");
     }
 
     // Invariant 8: a service that certainly fails whatever the load is given back its limit. At the upper bound a

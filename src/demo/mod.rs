@@ -25,5 +25,6 @@ pub mod prometheus;
 pub mod report;
 pub mod results;
 pub mod run;
+pub mod runs;
 pub mod stage;
 pub mod table;

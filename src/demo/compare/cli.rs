@@ -1,16 +1,16 @@
 //! The flags of `tidegate-demo compare`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use super::page;
 use super::protection::Protection;
-use super::run::{Found, run};
+use super::run::run;
 use super::scenario::Scenario;
 use crate::bench::system::interrupt::Interrupt;
 use crate::demo::programs::Programs;
+use crate::demo::runs::Runs;
 
 /// Compare adaptive limits with other protections under the same overloads, side by side.
 #[derive(Args, Clone, Debug)]
@@ -58,7 +58,7 @@ impl CompareArguments {
     /// # Errors
     /// When it can't be run, a file can't be read or written, or a signal asks for the end.
     pub fn run(&self, interrupt: &Interrupt) -> anyhow::Result<()> {
-        let mut found = read(&self.data)?;
+        let mut runs = Runs::open(&self.data)?;
         let scenarios = if self.scenarios.is_empty() { Scenario::ALL.to_vec() } else { self.scenarios.clone() };
         for number in 0..self.runs {
             for proxy in &self.proxies {
@@ -72,26 +72,10 @@ impl CompareArguments {
                     eprintln!("{}: {} ({} s)", programs.proxy_name(), scenario.name(), scenario.seconds());
                     let one = run(&programs, &self.config, *scenario, &protections, self.seed + number, interrupt)?;
                     eprintln!("{}", page::summary(&one));
-                    found.push(one);
-                    // Each is kept as soon as it is there: a run of many minutes may be ended.
-                    write(&self.data, &serde_json::to_string_pretty(&found)?)?;
+                    runs.add(one)?;
                 }
             }
         }
-        write(&self.output, &page::page(&found))?;
-        eprintln!("wrote {}", self.output.display());
-        Ok(())
+        runs.publish(&self.output, page::page)
     }
-}
-
-fn read(data: &Path) -> anyhow::Result<Vec<Found>> {
-    match std::fs::read_to_string(data) {
-        Ok(text) => serde_json::from_str(&text).with_context(|| format!("cannot read {} (--data)", data.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error).with_context(|| format!("cannot read {} (--data)", data.display())),
-    }
-}
-
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

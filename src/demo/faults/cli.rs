@@ -1,17 +1,17 @@
 //! The flags of `tidegate-demo faults`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
 
 use super::fault::Fault;
 use super::page;
-use super::run::{Found, Lengths, run};
+use super::run::{Lengths, run};
 use crate::bench::system::interrupt::Interrupt;
 use crate::demo::compare::cli::ProxyKind;
 use crate::demo::programs::Programs;
+use crate::demo::runs::Runs;
 
 /// Break what an adaptive limit stands on, one by one, and measure what requests notice of it.
 #[derive(Args, Clone, Debug)]
@@ -56,7 +56,7 @@ impl FaultsArguments {
     /// # Errors
     /// When it can't be run, a file can't be read or written, or a signal asks for the end.
     pub fn run(&self, interrupt: &Interrupt) -> anyhow::Result<()> {
-        let mut found = read(&self.data)?;
+        let mut runs = Runs::open(&self.data)?;
         let faults = if self.faults.is_empty() { Fault::ALL.to_vec() } else { self.faults.clone() };
         let [calm, fault, after] = [self.calm, self.length, self.after].map(Duration::from_secs);
         for number in 0..self.runs {
@@ -67,25 +67,9 @@ impl FaultsArguments {
                 let lengths = Lengths { calm, fault, after };
                 let one = run(&programs, &self.config, &faults, lengths, self.seed + number, interrupt)?;
                 eprintln!("{}", page::summary(&one));
-                found.push(one);
-                // Each is kept as soon as it is there: a run of many minutes may be ended.
-                write(&self.data, &serde_json::to_string_pretty(&found)?)?;
+                runs.add(one)?;
             }
         }
-        write(&self.output, &page::page(&found))?;
-        eprintln!("wrote {}", self.output.display());
-        Ok(())
+        runs.publish(&self.output, page::page)
     }
-}
-
-fn read(data: &Path) -> anyhow::Result<Vec<Found>> {
-    match std::fs::read_to_string(data) {
-        Ok(text) => serde_json::from_str(&text).with_context(|| format!("cannot read {} (--data)", data.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error).with_context(|| format!("cannot read {} (--data)", data.display())),
-    }
-}
-
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -53,6 +53,8 @@ pub enum ExitStatus {
     Unavailable,
     /// 71: the operating system refused, such as threads or file descriptors.
     OperatingSystem,
+    /// 74: what was asked for can't be written, such as to a full disk.
+    Output,
     /// 78: settings or rules are wrong. Another start will fail likewise.
     Configuration,
 }
@@ -60,8 +62,8 @@ pub enum ExitStatus {
 const CODES: &str = "\
 Exit codes: 0 success; 64 the command line is wrong; 69 something needed is not available (a port is taken, \
 nobody answers); \
-71 the operating system refused; 78 settings or rules are wrong. The first SIGTERM or SIGINT ends the process in \
-order, with 0; a SIGINT more than a second later at once, with 130.
+71 the operating system refused; 74 the output can't be written; 78 settings or rules are wrong. The first SIGTERM \
+or SIGINT ends the process in order, with 0; a SIGINT more than a second later at once, with 130.
 
 Every setting, with its default and its environment variable: config/settings.yaml.";
 
@@ -181,6 +183,7 @@ impl ExitStatus {
             ExitStatus::Usage => 64,
             ExitStatus::Unavailable => 69,
             ExitStatus::OperatingSystem => 71,
+            ExitStatus::Output => 74,
             ExitStatus::Configuration => 78,
         }
     }
@@ -215,6 +218,7 @@ mod tests {
             ExitStatus::Usage,
             ExitStatus::Unavailable,
             ExitStatus::OperatingSystem,
+            ExitStatus::Output,
             ExitStatus::Configuration,
         ];
         for code in codes.map(ExitStatus::code).into_iter().chain([130]) {

@@ -121,8 +121,8 @@ struct SimulateArguments {
     /// Where the range ends, likewise
     #[arg(long, value_name = "TIME", requires = "from", default_value = "now", allow_hyphen_values = true)]
     to: String,
-    /// Chance, instead of the scenario's
-    #[arg(long, value_name = "NUMBER")]
+    /// Chance, instead of the scenario's; a recording and a past have none
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["replay", "from"])]
     seed: Option<u64>,
     /// Print comma-separated values, a line for each second (of a replay, for each decision)
     #[arg(long, conflicts_with = "json_lines")]
@@ -266,7 +266,9 @@ mod tests {
         }
         let wrong = ["tidegate check", "tidegate nonsense", "tidegate --settings", "tidegate --port 1"];
         let unsigned = ["tidegate adaptive", "tidegate adaptive freeze a", "tidegate adaptive override a --reason b"];
-        for line in wrong.into_iter().chain(unsigned) {
+        let seeds =
+            ["tidegate simulate a.yaml --replay b --seed 1", "tidegate simulate --service a --from -1h --seed 1"];
+        for line in wrong.into_iter().chain(unsigned).chain(seeds) {
             assert_eq!(command(line), Err(ExitStatus::Usage), "{line}");
         }
         assert_eq!(ExitStatus::Usage.code(), 64);

@@ -147,7 +147,10 @@ fn show_services(rules: &RuleSet) -> Result<(), Failure> {
 fn simulate(file: Option<PathBuf>, mut options: simulate::command::Options) -> Result<(), Failure> {
     let mut loading = Options::default();
     if options.service.is_some() {
-        let (settings, _notes) = read_settings(file)?;
+        let (settings, notes) = read_settings(file)?;
+        for note in notes {
+            eprintln!("note: {note}");
+        }
         loading = Options { defaults: settings.rules.defaults, merge_domains: settings.rules.merge_domains };
         if options.rules.is_empty() {
             options.rules = settings.rules.paths;

@@ -13,7 +13,7 @@ use futures_util::stream;
 
 use super::instant;
 use super::replay::{self, replay};
-use super::tried::Tried;
+use super::tried::{Over, Tried};
 use crate::clock::Timestamp;
 use crate::control::law::{Admitted, Decision, Observation, State, windows};
 use crate::prometheus::PrometheusSource;
@@ -124,7 +124,7 @@ pub async fn replayed(
             scrape = source.scrape_interval_before(service, at).await;
         }
     }
-    let Tried { law, mut notes, .. } = Tried::of(service, scrape.map(|scrape| scrape.as_secs_f64()));
+    let Tried { law, mut notes, .. } = Tried::of(service, scrape.map(|scrape| scrape.as_secs_f64()), Over::Server);
     let Some(first) = instants.first().copied() else { return Err("there is no instant to ask about".to_owned()) };
     // The law has stood for so long that no window is shortened.
     let start = replay::start(&law, first, Duration::ZERO);

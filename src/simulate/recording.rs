@@ -8,7 +8,7 @@
 use std::convert::Infallible;
 
 use super::instant;
-use super::replay::{self, replay, seconds};
+use super::replay::{self, How, replay, seconds};
 use crate::control::law::{Decision, Law, Recorded, State};
 use crate::control::record::DecisionRecord;
 
@@ -29,7 +29,9 @@ pub struct Recording {
 pub struct Again {
     /// Instants in seconds since 1970, and decisions.
     pub decisions: Vec<(f64, Decision)>,
-    /// Whether it is run open loop, and from where on the recording is another, one sentence each.
+    /// Whether each of them is the recorded one.
+    pub how: How,
+    /// From where on the recording is another, one sentence each.
     pub notes: Vec<String>,
 }
 
@@ -100,7 +102,7 @@ impl Recording {
                     instant::shown(made_of.now),
                     record.decision
                 ));
-                return Again { decisions: self.observed(law), notes };
+                return Again { decisions: self.observed(law), how: How::OpenLoop, notes };
             }
             expected = Some(next);
             decisions.push((seconds(made_of.now), decision));
@@ -109,7 +111,7 @@ impl Recording {
         if gaps > 0 {
             notes.push(format!("the recording begins anew {gaps} times: ticks are missing, or the law began anew"));
         }
-        Again { decisions, notes }
+        Again { decisions, how: How::AsRecorded, notes }
     }
 
     /// Open loop, by a law that has stood for so long that no window is too long for it.
@@ -189,7 +191,7 @@ mod tests {
             let law = law(400.0, 5.0, 5.0);
             let mode = if is_enforced { ServiceMode::Enforce } else { ServiceMode::Observe };
             let again = Recording::read("a", &recorded(&law, mode, &ticks)).unwrap().again(&law);
-            prop_assert_eq!(again.notes, ["each decision is as it was recorded"]);
+            prop_assert_eq!((again.how, again.notes), (How::AsRecorded, vec!["each decision is as it was recorded".to_owned()]));
             prop_assert_eq!(again.decisions.len(), ticks.len());
         }
     }
@@ -207,7 +209,7 @@ mod tests {
             "{:?}",
             again.notes
         );
-        assert_eq!(again.decisions.len(), 120);
+        assert_eq!((again.decisions.len(), again.how), (120, How::OpenLoop));
         assert!(again.decisions.iter().all(|(_, decision)| !decision.is_change()), "open loop");
         // A tick that is missing is a gap, and no difference.
         let lines: Vec<&str> =

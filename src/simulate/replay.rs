@@ -26,6 +26,15 @@ pub struct Series {
     rows: Vec<(f64, [f64; 6])>,
 }
 
+/// How the law was run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// As if nothing that it decided were done.
+    OpenLoop,
+    /// Each step as it was recorded: what it decided was done, where the mode was enforce.
+    AsRecorded,
+}
+
 /// Runs the law in mode observe over whatever answers its questions: a [`Series`], a recording, or a server asked for a
 /// past range. `answer` is told what is known of an instant, and the windows to answer for, `None` while there are none
 /// to ask for.

@@ -53,6 +53,8 @@ pub enum ExitStatus {
     Unavailable,
     /// 71: the operating system refused, such as threads or file descriptors.
     OperatingSystem,
+    /// 74: what was asked for can't be written, such as to a full disk.
+    Output,
     /// 78: settings or rules are wrong. Another start will fail likewise.
     Configuration,
 }
@@ -60,8 +62,8 @@ pub enum ExitStatus {
 const CODES: &str = "\
 Exit codes: 0 success; 64 the command line is wrong; 69 something needed is not available (a port is taken, \
 nobody answers); \
-71 the operating system refused; 78 settings or rules are wrong. The first SIGTERM or SIGINT ends the process in \
-order, with 0; a SIGINT more than a second later at once, with 130.
+71 the operating system refused; 74 the output can't be written; 78 settings or rules are wrong. The first SIGTERM \
+or SIGINT ends the process in order, with 0; a SIGINT more than a second later at once, with 130.
 
 Every setting, with its default and its environment variable: config/settings.yaml.";
 
@@ -119,8 +121,8 @@ struct SimulateArguments {
     /// Where the range ends, likewise
     #[arg(long, value_name = "TIME", requires = "from", default_value = "now", allow_hyphen_values = true)]
     to: String,
-    /// Chance, instead of the scenario's
-    #[arg(long, value_name = "NUMBER")]
+    /// Chance, instead of the scenario's; a recording and a past have none
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["replay", "from"])]
     seed: Option<u64>,
     /// Print comma-separated values, a line for each second (of a replay, for each decision)
     #[arg(long, conflicts_with = "json_lines")]
@@ -181,6 +183,7 @@ impl ExitStatus {
             ExitStatus::Usage => 64,
             ExitStatus::Unavailable => 69,
             ExitStatus::OperatingSystem => 71,
+            ExitStatus::Output => 74,
             ExitStatus::Configuration => 78,
         }
     }
@@ -215,6 +218,7 @@ mod tests {
             ExitStatus::Usage,
             ExitStatus::Unavailable,
             ExitStatus::OperatingSystem,
+            ExitStatus::Output,
             ExitStatus::Configuration,
         ];
         for code in codes.map(ExitStatus::code).into_iter().chain([130]) {
@@ -262,7 +266,9 @@ mod tests {
         }
         let wrong = ["tidegate check", "tidegate nonsense", "tidegate --settings", "tidegate --port 1"];
         let unsigned = ["tidegate adaptive", "tidegate adaptive freeze a", "tidegate adaptive override a --reason b"];
-        for line in wrong.into_iter().chain(unsigned) {
+        let seeds =
+            ["tidegate simulate a.yaml --replay b --seed 1", "tidegate simulate --service a --from -1h --seed 1"];
+        for line in wrong.into_iter().chain(unsigned).chain(seeds) {
             assert_eq!(command(line), Err(ExitStatus::Usage), "{line}");
         }
         assert_eq!(ExitStatus::Usage.code(), 64);

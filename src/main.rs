@@ -105,11 +105,17 @@ fn adaptive(file: Option<PathBuf>, asked: &Adaptive) -> Result<(), Failure> {
     let user = std::env::var("USER").ok();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
-    let told = runtime.block_on(admin::cli::run(asked, &settings.admin, user.as_deref(), |line| print(&line)));
-    let told = told.map_err(|wrong| match wrong {
-        admin::cli::Failure::Wrong(text) => Failure { status: ExitStatus::Usage, text },
-        admin::cli::Failure::Unavailable(text) => Failure { status: ExitStatus::Unavailable, text },
-    })?;
+    let (lines, notes) = (|line: &str| write(&line), |note: &str| eprintln!("tidegate: {note}"));
+    let told = match runtime.block_on(admin::cli::run(asked, &settings.admin, user.as_deref(), lines, notes)) {
+        Ok(told) => told,
+        Err(admin::cli::Failure::Wrong(text)) => return Err(Failure { status: ExitStatus::Usage, text }),
+        Err(admin::cli::Failure::Unavailable(text)) => return Err(Failure { status: ExitStatus::Unavailable, text }),
+        // Whoever read has enough.
+        Err(admin::cli::Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+        Err(admin::cli::Failure::Output(error)) => {
+            return Err(Failure { status: ExitStatus::Output, text: format!("a line cannot be written: {error}") });
+        }
+    };
     if !told.is_empty() {
         print(&told);
     }
@@ -141,7 +147,10 @@ fn show_services(rules: &RuleSet) -> Result<(), Failure> {
 fn simulate(file: Option<PathBuf>, mut options: simulate::command::Options) -> Result<(), Failure> {
     let mut loading = Options::default();
     if options.service.is_some() {
-        let (settings, _notes) = read_settings(file)?;
+        let (settings, notes) = read_settings(file)?;
+        for note in notes {
+            eprintln!("note: {note}");
+        }
         loading = Options { defaults: settings.rules.defaults, merge_domains: settings.rules.merge_domains };
         if options.rules.is_empty() {
             options.rules = settings.rules.paths;
@@ -220,8 +229,13 @@ fn failure(status: ExitStatus, error: &dyn std::fmt::Display) -> Failure {
 
 /// Standard output is what the user asked for; whether somebody still reads it is not our business.
 fn print(text: &dyn std::fmt::Display) {
+    drop(write(text));
+}
+
+/// The same where it is our business: more is to come.
+fn write(text: &dyn std::fmt::Display) -> std::io::Result<()> {
     use std::io::Write;
-    drop(writeln!(std::io::stdout(), "{text}"));
+    writeln!(std::io::stdout(), "{text}")
 }
 
 impl From<StartError> for Failure {

@@ -113,15 +113,18 @@ struct Lasting {
 }
 
 /// Why nothing is printed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Failure {
     /// What was asked for is wrong.
     Wrong(String),
     /// There is nobody who could do it, now.
     Unavailable(String),
+    /// What is told cannot be written.
+    Output(std::io::Error),
 }
 
-/// Asks, and gives back what to print. `user` is who sits at the terminal, if that is known.
+/// Asks, and gives back what to print. `user` is who sits at the terminal, if that is known. What comes bit by bit goes to
+/// `line`, and what is to be known of it meanwhile to `note`.
 ///
 /// # Errors
 /// When it can't be done, with what to say.
@@ -129,14 +132,15 @@ pub async fn run(
     adaptive: &Adaptive,
     settings: &AdminSettings,
     user: Option<&str>,
-    line: impl FnMut(&str),
+    line: impl FnMut(&str) -> std::io::Result<()>,
+    note: impl FnMut(&str),
 ) -> Result<String, Failure> {
     let address = match &adaptive.admin {
         Some(url) => Address::parse(url).map_err(Failure::Wrong)?,
         None => Address::parse(&listener_of(settings)).map_err(Failure::Wrong)?,
     };
     if let Act::Record { name, lasting } = &adaptive.act {
-        record::follow(&address, segment(name)?, lasting, line).await?;
+        record::follow(&address, segment(name)?, lasting, line, note).await?;
         return Ok(String::new());
     }
     let (method, path, body) = adaptive.act.request(user)?;

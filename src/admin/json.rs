@@ -200,12 +200,12 @@ pub(super) fn detail(
 }
 
 /// The ticks of a service that can be made again, oldest first, without their queries.
-pub(super) fn ticks(service: &ServiceView, remembered: Remembered) -> Value {
+pub(super) fn ticks(service: &ServiceView, ticks: Vec<Change>) -> Value {
     let made_again = |change: Change| match change.event {
         Event::Decided(record) if record.made_of.is_some() => Some(DecisionRecord { queries: Vec::new(), ..*record }),
         _ => None,
     };
-    let ticks: Vec<DecisionRecord> = remembered.ticks.into_iter().rev().filter_map(made_again).collect();
+    let ticks: Vec<DecisionRecord> = ticks.into_iter().rev().filter_map(made_again).collect();
     json!({ "interval_s": service.service.interval.as_secs_f64(), "ticks": ticks })
 }
 

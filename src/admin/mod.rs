@@ -135,8 +135,8 @@ async fn ticks(State(state): State<AdminState>, Path(name): Path<String>) -> Res
         Ok(service) => service,
         Err(refusal) => return *refusal,
     };
-    match state.records.remembered(&name).await {
-        Ok(remembered) => Json(json::ticks(service, remembered)).into_response(),
+    match state.records.ticks(&name).await {
+        Ok(ticks) => Json(json::ticks(service, ticks)).into_response(),
         Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, [error.to_string()]),
     }
 }

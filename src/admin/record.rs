@@ -1,8 +1,8 @@
 //! `tidegate adaptive record`: a service's ticks, line by line, for as long as is asked.
 //!
 //! The store remembers the last twenty ticks of a service, so who looks each second misses none, whichever replica
-//! decides. A listener that is away for a while is asked again; ticks that went meanwhile are missing, which a replay
-//! tells.
+//! decides. A listener that is away for a while is asked again, which is said; ticks that went meanwhile are missing,
+//! which a replay tells.
 
 use std::time::Duration;
 
@@ -25,12 +25,17 @@ pub(super) fn path(name: &str) -> String {
     format!("/adaptive/{name}/ticks")
 }
 
-/// Tells each tick of a service from now on until the time is over.
+/// Tells each tick of a service from now on until the time is over; and by `note` that nothing is recorded, and that it
+/// is again.
+///
+/// # Errors
+/// When it can't begin, a line can't be written, or the last look was in vain.
 pub(super) async fn follow(
     address: &Address,
     name: &str,
     lasting: &str,
-    mut line: impl FnMut(&str),
+    mut line: impl FnMut(&str) -> std::io::Result<()>,
+    mut note: impl FnMut(&str),
 ) -> Result<(), Failure> {
     let wrong = |right: String| Failure::Wrong(format!("--for is {lasting:?}, but must be {right}"));
     let lasting = text::duration(lasting, &LASTING).map_err(wrong)?;
@@ -38,23 +43,32 @@ pub(super) async fn follow(
     // Ticks before the begin are not asked for.
     let mut told = asked(address, Method::GET, &path, None).await?;
     let mut last = newest(&told);
-    let mut look = began;
+    let (mut look, mut away) = (began, None);
     while look < began + lasting {
         look += LOOK_EVERY;
         sleep_until(look).await;
         match asked(address, Method::GET, &path, None).await {
             Ok(ticks) => told = ticks,
-            Err(Failure::Unavailable(_)) => continue,
+            Err(Failure::Unavailable(why)) => {
+                if away.is_none() {
+                    note(&format!("nothing is recorded, it is asked again each second: {why}"));
+                }
+                away = Some(why);
+                continue;
+            }
             Err(wrong) => return Err(wrong),
+        }
+        if away.take().is_some() {
+            note("it is recorded again");
         }
         for tick in told["ticks"].as_array().into_iter().flatten() {
             if instant(tick) > last {
-                line(&tick.to_string());
+                line(&tick.to_string()).map_err(Failure::Output)?;
             }
         }
         last = last.max(newest(&told));
     }
-    Ok(())
+    away.map_or(Ok(()), |why| Err(Failure::Unavailable(why)))
 }
 
 fn newest(told: &Value) -> Option<u64> {

@@ -81,6 +81,8 @@ fn percent(share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::law::Constants;
+    use crate::rules::service::LawConstant;
     use crate::rules::{Options, SourceFile, load};
 
     #[test]
@@ -97,6 +99,28 @@ mod tests {
         let text = include_str!("../../config/adaptive.yaml").replace("# law: {", "law: { step: 0.05,");
         let (rules, _) = load(&[SourceFile { name: "adaptive.yaml".to_owned(), text }], &Options::default()).unwrap();
         let explained = explanation(&rules, &rules.services()[1], &windows_at(SCRAPE_USUAL));
-        assert!(explained.contains("\n  law: step 0.05, memory 120s, which is not what was measured\n"), "{explained}");
+        assert!(explained.contains("\n  law: step 0.05, memory 60s, which is not what was measured\n"), "{explained}");
+    }
+
+    #[test]
+    fn each_number_of_the_law_is_documented_as_it_is_and_reads_back_as_itself() {
+        let documented = include_str!("../../docs/adaptive.md").lines().flat_map(|line| {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let [names, values] = [1, 2].map(|cell| cells.get(cell).copied().unwrap_or_default().split(", "));
+            names.filter_map(|name| name.strip_prefix('`')?.strip_suffix('`')).zip(values).collect::<Vec<_>>()
+        });
+        let is_constant = |name: &str| LawConstant::ALL.iter().any(|constant| constant.name() == name);
+        let numbers: Vec<String> =
+            documented.filter(|(name, _)| is_constant(name)).map(|(name, value)| format!("{name}: {value}")).collect();
+        assert_eq!(numbers.len(), LawConstant::ALL.len(), "{numbers:?}");
+        let law = format!("law: {{ {} }}", numbers.join(", "));
+        let text = include_str!("../../config/adaptive.yaml").replace("# law: { memory: 60s }", &law);
+        let (rules, _) = load(&[SourceFile { name: "adaptive.yaml".to_owned(), text }], &Options::default()).unwrap();
+        let service = &rules.services()[1];
+        assert_eq!(Constants::with(&service.law), Constants::default());
+        let explained = explanation(&rules, service, &windows_at(SCRAPE_USUAL));
+        for number in numbers {
+            assert!(explained.contains(&number.replace(": ", " ")), "{number} is shown otherwise in {explained}");
+        }
     }
 }

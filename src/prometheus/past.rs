@@ -20,12 +20,12 @@ use crate::signal::{Absence, Sample, Windows};
 pub struct Past {
     /// What the service's metrics said; what there is no answer to is absent, with a reason.
     pub sample: Sample,
-    /// What passed the gate, and what reached it; `None` where nobody scraped it.
-    pub own: Option<OwnRates>,
+    /// What passed the gate, and what reached it; `None` where nobody scraped it, and why where that can't be said.
+    pub own: Result<Option<OwnRates>, Absence>,
 }
 
 /// What the gate counted, in requests per second.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct OwnRates {
     /// Requests that reached it lately.
     pub offered: f64,
@@ -57,7 +57,7 @@ impl PrometheusSource {
             Ok([newest, fast, slow, long]) => Sample { at, windows: *windows, newest, fast, slow, long },
             Err(absence) => Sample::absent(at, *windows, &absence),
         };
-        Past { sample, own: own.and_then(|answer| answer.data.named()).ok().and_then(|named| own_rates(&named)) }
+        Past { sample, own: own.and_then(|answer| answer.data.named()).map(|named| own_rates(&named)) }
     }
 
     /// The time between two scrapes of the service's series before an instant of Prometheus's clock.

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::past::{self, Range, Replayed};
-use super::recording::{Again, Recording};
-use super::replay::Series;
+use super::recording::Recording;
+use super::replay::{How, Series};
 use super::run::run as simulated;
 use super::show::{Dates, Replay};
-use super::tried::{self, Tried};
+use super::tried::{self, Over, Tried};
 use super::{page, scenario, show};
 use crate::clock::Timestamp;
 use crate::prometheus::PrometheusSource;
@@ -95,18 +95,23 @@ pub struct Told {
 /// # Errors
 /// A file can't be read or written, or is wrong; then all mistakes of both files are told at once.
 pub fn run(options: &Options, loading: &rules::Options) -> Result<Told, SimulateError> {
-    let rules = options.service.as_ref().map(|_| load(&options.rules, loading)).transpose()?;
+    let loaded = options.service.as_ref().map(|_| load(&options.rules, loading)).transpose()?;
+    let (rules, warnings) = loaded.unzip();
+    let warnings = warnings.unwrap_or_default();
     let service = rules.as_ref().zip(options.service.as_deref()).map(|(rules, name)| service_of(rules, name));
     let service = service.transpose()?;
     if let Some(file) = &options.replay {
-        return replayed(options, file, service);
+        return replayed(options, file, service, warnings);
     }
     let named = match (&options.scenario, service) {
-        (Some(file), service) => scenario::read(&name_of(file), &read(file)?, service),
+        (Some(file), service) => {
+            scenario::read(&name_of(file), &read(file)?, service.map(|service| (service, Over::Plant)))
+        }
         (None, Some(service)) => Ok(tried::story(service)),
         (None, None) => Err(vec![NOTHING_NAMED.to_owned()]),
     };
     let mut named = named.map_err(SimulateError::Mistakes)?;
+    named.notes.extend(warnings);
     named.scenario.seed = options.seed.unwrap_or(named.scenario.seed);
     let run = simulated(&named.scenario);
     if let Some(file) = &options.html {
@@ -119,37 +124,52 @@ pub fn run(options: &Options, loading: &rules::Options) -> Result<Told, Simulate
     })
 }
 
+/// What a replay file holds.
+enum Recorded {
+    Counters(Series),
+    Ticks(Recording),
+}
+
 /// Runs the law over a recorded series.
-fn replayed(options: &Options, file: &Path, service: Option<&Service>) -> Result<Told, SimulateError> {
+fn replayed(
+    options: &Options,
+    file: &Path,
+    service: Option<&Service>,
+    warnings: Vec<String>,
+) -> Result<Told, SimulateError> {
+    let text = read(file)?;
+    let over = if Recording::is_one(&text) { Over::Ticks } else { Over::Counters };
     let law = match (&options.scenario, service) {
-        (_, Some(service)) => {
-            let Tried { name, law, notes, .. } = Tried::of(service, None);
+        // Of a service of the rule files the scenario says how often it is scraped.
+        (Some(file), service) => scenario::read(&name_of(file), &read(file)?, service.map(|service| (service, over)))
+            .map(|named| (named.name, named.scenario.law, named.notes)),
+        (None, Some(service)) => {
+            let Tried { name, law, notes, .. } = Tried::of(service, None, over);
             Ok((name, law, notes))
-        }
-        (Some(file), None) => {
-            scenario::read(&name_of(file), &read(file)?, None).map(|named| (named.name, named.scenario.law, Vec::new()))
         }
         (None, None) => Err(vec![NOTHING_NAMED.to_owned()]),
     };
-    let text = read(file)?;
-    if Recording::is_one(&text) {
-        let (name, law, mut notes) = law.map_err(SimulateError::Mistakes)?;
-        let recording = Recording::read(&name_of(file), &text).map_err(SimulateError::Mistakes)?;
-        let Again { decisions, notes: more } = recording.again(&law);
-        // What was measured then is in the recording.
-        notes.retain(|note| !note.contains("scrape_interval"));
-        notes.extend(more);
-        return told(options, &Replay { name: &name, notes, decisions, dates: Dates::Utc });
-    }
-    let series = Series::read(&name_of(file), &text);
-    let ((name, law, notes), series) = match (law, series) {
-        (Ok(law), Ok(series)) => (law, series),
-        (law, series) => {
-            let mistakes = law.err().into_iter().chain(series.err()).flatten();
+    let recorded = match over {
+        Over::Ticks => Recording::read(&name_of(file), &text).map(Recorded::Ticks),
+        _ => Series::read(&name_of(file), &text).map(Recorded::Counters),
+    };
+    let ((name, law, mut notes), recorded) = match (law, recorded) {
+        (Ok(law), Ok(recorded)) => (law, recorded),
+        (law, recorded) => {
+            let mistakes = law.err().into_iter().chain(recorded.err()).flatten();
             return Err(SimulateError::Mistakes(mistakes.collect()));
         }
     };
-    told(options, &Replay { name: &name, notes, decisions: series.replayed(&law), dates: Dates::Seconds })
+    notes.extend(warnings);
+    let (decisions, dates, how) = match recorded {
+        Recorded::Counters(series) => (series.replayed(&law), Dates::Seconds, How::OpenLoop),
+        Recorded::Ticks(recording) => {
+            let again = recording.again(&law);
+            notes.extend(again.notes);
+            (again.decisions, Dates::Utc, again.how)
+        }
+    };
+    told(options, &Replay { name: &name, notes, decisions, dates, how })
 }
 
 /// Asks the service's own Prometheus about a past range and runs the law over the answers. `now` is the present;
@@ -169,15 +189,16 @@ pub async fn past(
         (Some(name), Some(range)) => (name, range),
         _ => return Err(wrong(NOTHING_NAMED.to_owned())),
     };
-    let rules = load(&options.rules, loading)?;
+    let (rules, warnings) = load(&options.rules, loading)?;
     let service = service_of(&rules, name)?;
     let range = Range::read(from, to, now).map_err(SimulateError::Mistakes)?;
     let server = rules.prometheus().ok_or_else(|| wrong("the rule files name no Prometheus to ask".to_owned()))?;
     let source = PrometheusSource::new(server).map_err(|error| wrong(error.to_string()))?;
     let unavailable = |absence| SimulateError::Unavailable(format!("{} can't be asked: {absence}", server.url));
     source.try_server().await.map_err(unavailable)?;
-    let Replayed { decisions, notes } = past::replayed(&source, service, range, progress).await.map_err(wrong)?;
-    told(options, &Replay { name, notes, decisions, dates: Dates::Utc })
+    let Replayed { decisions, mut notes } = past::replayed(&source, service, range, progress).await.map_err(wrong)?;
+    notes.extend(warnings);
+    told(options, &Replay { name, notes, decisions, dates: Dates::Utc, how: How::OpenLoop })
 }
 
 /// A replay as it is asked for.
@@ -197,10 +218,11 @@ fn written(file: &Path, page: &str) -> Result<(), SimulateError> {
     std::fs::write(file, page).map_err(|error| SimulateError::Unwritable { file: file.to_owned(), error })
 }
 
-/// The rules of files, as a server would load them.
-fn load(files: &[PathBuf], loading: &rules::Options) -> Result<RuleSet, SimulateError> {
+/// The rules of files, as a server would load them, and what it would warn of.
+fn load(files: &[PathBuf], loading: &rules::Options) -> Result<(RuleSet, Vec<String>), SimulateError> {
     let loaded = read_sources(files).load(loading);
-    loaded.map(|(rules, _warnings)| rules).map_err(|errors| SimulateError::Mistakes(vec![errors.all().to_string()]))
+    let (rules, warnings) = loaded.map_err(|errors| SimulateError::Mistakes(vec![errors.all().to_string()]))?;
+    Ok((rules, warnings.iter().map(ToString::to_string).collect()))
 }
 
 fn service_of<'r>(rules: &'r RuleSet, name: &str) -> Result<&'r Service, SimulateError> {

@@ -52,11 +52,12 @@ fn rfc3339(written: &str) -> Option<Timestamp> {
     };
     let east_s: i64 = match zone.split_at(1) {
         ("Z" | "z", "") => 0,
-        (sign, offset) => {
+        (sign @ ("+" | "-"), offset) => {
             let [hours, minutes] = parts::<2>(offset, ':', &[2, 2])?;
             let seconds = i64::from(hours * 3_600 + minutes * 60);
             (hours < 24 && minutes < 60).then_some(if sign == "-" { -seconds } else { seconds })?
         }
+        _ => return None,
     };
     let is_time = hour < 24 && minute < 60 && second < 60;
     let days = days_since_epoch(i64::from(year), month, day);
@@ -141,6 +142,8 @@ mod tests {
             "2024-01-01T00:00:00.Z",
             "1969-12-31T23:59:59Z",
             "2024-01-01T00:00:00Zé",
+            "2024-01-01T00:00:00Z05:00",
+            "2024-01-01T00:00:00z05:00",
         ] {
             assert!(read(wrong, now).is_err(), "{wrong}");
         }

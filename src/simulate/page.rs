@@ -1,5 +1,6 @@
 //! A run as one page with plots of load, limit, errors, latency and goodput; a replay as one of what was judged.
 
+use super::replay::How;
 use super::run::{Run, Second};
 use super::scenario::Named;
 use super::show::{self, Replay};
@@ -71,7 +72,11 @@ pub(super) fn replayed(replay: &Replay<'_>) -> String {
     // Of several ticks the one that is shown is that with the worst share: a short episode must not vanish.
     let worst = |ticks: &[Tick]| ticks.iter().copied().max_by(|one, other| one.worst().total_cmp(&other.worst()));
     let points = points.chunks(every).filter_map(worst).collect();
-    let name = "seconds; open loop: what was recorded goes on as if nothing were done".to_owned();
+    let name = match replay.how {
+        How::OpenLoop => "seconds; open loop: what was recorded goes on as if nothing were done",
+        How::AsRecorded => "seconds; what was decided and recorded",
+    };
+    let name = name.to_owned();
     let whole = [Ticks { name, length, points }];
     let rates = Plot {
         title: "Requests a second",

@@ -12,8 +12,8 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 use super::instant;
-use super::replay::replay;
-use super::tried::Tried;
+use super::replay::{self, replay};
+use super::tried::{Over, Tried};
 use crate::clock::Timestamp;
 use crate::control::law::{Admitted, Decision, Observation, State, windows};
 use crate::prometheus::PrometheusSource;
@@ -124,11 +124,10 @@ pub async fn replayed(
             scrape = source.scrape_interval_before(service, at).await;
         }
     }
-    let Tried { law, mut notes, .. } = Tried::of(service, scrape.map(|scrape| scrape.as_secs_f64()));
+    let Tried { law, mut notes, .. } = Tried::of(service, scrape.map(|scrape| scrape.as_secs_f64()), Over::Server);
     let Some(first) = instants.first().copied() else { return Err("there is no instant to ask about".to_owned()) };
     // The law has stood for so long that no window is shortened.
-    let before = law.settle() + law.constants.long.max(8.0 * law.scrape).max(law.constants.slow.1);
-    let start = Timestamp::from_micros(first.as_micros().saturating_sub((before * 1e6) as u64));
+    let start = replay::start(&law, first, Duration::ZERO);
     let lengths = windows(&State::start(&law, start), &law, first).ok_or("there is no window to ask about")?;
 
     let in_vain = AtomicUsize::new(0);
@@ -144,13 +143,22 @@ pub async fn replayed(
     notes.extend(missing(&pasts));
     notes.push(own_counts(&pasts));
 
-    let mut told = pasts.iter();
-    let decisions = replay(&law, start, instants.iter().copied(), |windows, at| match told.next() {
-        Some(past) if windows == Some(past.sample.windows) && past.sample.at == at => observation(past),
-        _ => Observation { sample: None, offered: 0.0, admitted: 0.0, admitted_in: Admitted::default() },
-    });
-    let seconds = |at: Timestamp| at.as_micros() as f64 / 1e6;
-    Ok(Replayed { decisions: decisions.into_iter().map(|(at, decision)| (seconds(at), decision)).collect(), notes })
+    let mut rates = OwnRates::default();
+    let ticks = pasts.iter().map(|past| (past.sample.at, past));
+    let decisions = replay(&law, start, ticks, |past, windows, at| {
+        if windows != Some(past.sample.windows) {
+            let (asked, at) = (past.sample.windows, instant::shown(at));
+            return Err(format!("the law asks for {windows:?} at {at}, where {asked:?} were asked about"));
+        }
+        rates = rates_of(past, rates);
+        Ok(Observation {
+            sample: Some(past.sample.clone()),
+            offered: rates.offered,
+            admitted: rates.admitted,
+            admitted_in: rates.admitted_in,
+        })
+    })?;
+    Ok(Replayed { decisions: replay::dated(decisions), notes })
 }
 
 /// One instant, unless the server has said nothing for too long.
@@ -164,7 +172,7 @@ async fn asked(
     if in_vain.load(Ordering::Relaxed) >= IN_VAIN_MAX {
         let reason = format!("not asked: nothing had been said of {IN_VAIN_MAX} instants in a row");
         let absence = Absence::new(AbsenceKind::Unreachable, reason);
-        return Past { sample: Sample::absent(at, *lengths, &absence), own: None };
+        return Past { sample: Sample::absent(at, *lengths, &absence), own: Err(absence) };
     }
     let past = source.past(service, lengths, at).await;
     match &past.sample.fast {
@@ -188,25 +196,32 @@ fn missing(pasts: &[Past]) -> Option<String> {
 
 /// Where offered and admitted come from.
 fn own_counts(pasts: &[Past]) -> String {
-    let known = pasts.iter().filter(|past| past.own.is_some()).count();
-    let assumed = "what was answered is taken for admitted and offered, so that the limit seems to hold nothing back \
-                   unless it is nearly reached";
-    match pasts.len() - known {
-        0 => "offered and admitted are those of tidegate_adaptive_offered and _admitted".to_owned(),
-        unknown if known == 0 => {
-            format!("offered and admitted are not known at {unknown} instants: no Tidegate was scraped; {assumed}")
-        }
-        unknown => format!(
-            "offered and admitted are those of tidegate_adaptive_offered and _admitted; at {unknown} instants they are \
-             not known: there {assumed}"
-        ),
+    let unscraped = pasts.iter().filter(|past| past.own == Ok(None)).count();
+    let failed: Vec<&Absence> = pasts.iter().filter_map(|past| past.own.as_ref().err()).collect();
+    let unknown = unscraped + failed.len();
+    let theirs = "offered and admitted are those of tidegate_adaptive_offered and _admitted";
+    if unknown == 0 {
+        return theirs.to_owned();
     }
+    let unscraped = (unscraped > 0).then(|| format!("no Tidegate was scraped at {unscraped}"));
+    let failed = failed.first().map(|absence| format!("{} have no answer (such as: {absence})", failed.len()));
+    let why: Vec<String> = unscraped.into_iter().chain(failed).collect();
+    let known = if unknown < pasts.len() { format!("{theirs}; they") } else { "offered and admitted".to_owned() };
+    format!(
+        "{known} are not known at {unknown} instants ({}): there what was answered is taken for both, so that the limit \
+         seems to hold nothing back unless it is nearly reached, and what was known last where nothing was answered",
+        why.join(", ")
+    )
 }
 
-fn observation(past: &Past) -> Observation {
+/// What reached and passed the gate at an instant: our own counts, else what was answered, else what was known last.
+fn rates_of(past: &Past, last: OwnRates) -> OwnRates {
     let Past { sample, own } = past;
-    if let Some(OwnRates { offered, admitted, admitted_in }) = *own {
-        return Observation { sample: Some(sample.clone()), offered, admitted, admitted_in };
+    if let Ok(Some(own)) = *own {
+        return own;
+    }
+    if sample.newest.is_err() && sample.fast.is_err() {
+        return last;
     }
     let Windows { newest, fast, slow, long } = sample.windows;
     let rate = |counts: &Result<Counts, Absence>, length: Duration| {
@@ -219,5 +234,51 @@ fn observation(past: &Past) -> Observation {
         long: rate(&sample.long, long),
     };
     let lately = if sample.newest.is_ok() { admitted_in.newest } else { admitted_in.fast };
-    Observation { sample: Some(sample.clone()), offered: lately, admitted: lately, admitted_in }
+    OwnRates { offered: lately, admitted: lately, admitted_in }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOWS: Windows = Windows {
+        newest: Duration::from_secs(11),
+        fast: Duration::from_secs(15),
+        slow: Duration::from_secs(60),
+        long: Duration::from_secs(300),
+    };
+
+    fn past(counts: Result<Counts, Absence>, own: Result<Option<OwnRates>, Absence>) -> Past {
+        Past { sample: Sample::of(Timestamp::from_millis(1), WINDOWS, |_| counts.clone()), own }
+    }
+
+    fn absence(kind: AbsenceKind) -> Absence {
+        Absence::new(kind, "no answer")
+    }
+
+    #[test]
+    fn without_data_the_rates_are_those_that_were_known_last_and_not_none() {
+        let empty = past(Err(absence(AbsenceKind::Empty)), Ok(None));
+        let answered = past(Ok(Counts { answered: 330.0, ..Counts::default() }), Ok(None));
+        let own = OwnRates { offered: 140.0, admitted: 100.0, admitted_in: Admitted::default() };
+        let counted = past(Err(absence(AbsenceKind::Empty)), Ok(Some(own)));
+        assert_eq!(rates_of(&empty, OwnRates::default()), OwnRates::default(), "nobody has asked yet");
+        let then = rates_of(&answered, OwnRates::default());
+        assert_eq!((then.offered, then.admitted_in.newest), (30.0, 30.0));
+        assert_eq!(rates_of(&empty, then), then);
+        assert_eq!(rates_of(&counted, then), own);
+    }
+
+    #[test]
+    fn a_question_about_our_own_counts_that_failed_is_no_tidegate_that_was_not_scraped() {
+        let counts = || Ok(Counts::default());
+        let failed = past(counts(), Err(absence(AbsenceKind::TimedOut)));
+        let told = own_counts(&[failed.clone(), failed.clone()]);
+        let expected =
+            "offered and admitted are not known at 2 instants (2 have no answer (such as: no answer)): there";
+        assert!(told.starts_with(expected), "{told}");
+        let told = own_counts(&[failed, past(counts(), Ok(None)), past(counts(), Ok(Some(OwnRates::default())))]);
+        let expected = "; they are not known at 2 instants (no Tidegate was scraped at 1, 1 have no answer (such as: ";
+        assert!(told.contains(expected), "{told}");
+    }
 }

@@ -5,10 +5,11 @@
 //! to be said. If one differs the law is another, a change of parameters that is tried; then what was recorded did not
 //! happen under it, and it is run open loop, like any other series.
 
+use std::convert::Infallible;
+
 use super::instant;
-use super::replay::replay;
-use crate::clock::Timestamp;
-use crate::control::law::{Decision, Law, Observation, Recorded, State};
+use super::replay::{self, How, replay, seconds};
+use crate::control::law::{Decision, Law, Recorded, State};
 use crate::control::record::DecisionRecord;
 
 /// Most ticks of a recording: a day and more of one each second.
@@ -28,7 +29,9 @@ pub struct Recording {
 pub struct Again {
     /// Instants in seconds since 1970, and decisions.
     pub decisions: Vec<(f64, Decision)>,
-    /// Whether it is run open loop, and from where on the recording is another, one sentence each.
+    /// Whether each of them is the recorded one.
+    pub how: How,
+    /// From where on the recording is another, one sentence each.
     pub notes: Vec<String>,
 }
 
@@ -99,7 +102,7 @@ impl Recording {
                     instant::shown(made_of.now),
                     record.decision
                 ));
-                return Again { decisions: self.observed(law), notes };
+                return Again { decisions: self.observed(law), how: How::OpenLoop, notes };
             }
             expected = Some(next);
             decisions.push((seconds(made_of.now), decision));
@@ -108,26 +111,21 @@ impl Recording {
         if gaps > 0 {
             notes.push(format!("the recording begins anew {gaps} times: ticks are missing, or the law began anew"));
         }
-        Again { decisions, notes }
+        Again { decisions, how: How::AsRecorded, notes }
     }
 
     /// Open loop, by a law that has stood for so long that no window is too long for it.
     fn observed(&self, law: &Law) -> Vec<(f64, Decision)> {
         let Some((_, first)) = self.ticks.first() else { return Vec::new() };
         let law = Law { scrape: first.scrape, ..law.clone() };
-        let before = law.settle() + law.constants.long.max(8.0 * law.scrape).max(law.constants.slow.1);
-        let start = Timestamp::from_micros(first.now.as_micros().saturating_sub((before * 1e6) as u64));
-        let mut told = self.ticks.iter();
-        let nothing = || Observation { sample: None, offered: 0.0, admitted: 0.0, admitted_in: Default::default() };
-        let instants = self.ticks.iter().map(|(_, made_of)| made_of.now);
-        let decisions =
-            replay(&law, start, instants, |_, _| told.next().map_or_else(nothing, |(_, tick)| tick.seen.clone()));
-        decisions.into_iter().map(|(at, decision)| (seconds(at), decision)).collect()
+        let samples = self.ticks.iter().filter_map(|(_, made_of)| made_of.seen.sample.as_ref());
+        let longest = samples.map(|sample| sample.windows.long.max(sample.windows.fast)).max().unwrap_or_default();
+        let start = replay::start(&law, first.now, longest);
+        let ticks = self.ticks.iter().map(|(_, made_of)| (made_of.now, &made_of.seen));
+        // What was asked then is what there is, whatever this law would ask for.
+        let Ok(decisions) = replay(&law, start, ticks, |seen, _, _| Ok::<_, Infallible>(seen.clone()));
+        replay::dated(decisions)
     }
-}
-
-fn seconds(at: Timestamp) -> f64 {
-    at.as_micros() as f64 / 1e6
 }
 
 #[cfg(test)]
@@ -137,10 +135,10 @@ mod tests {
     use super::super::golden::law;
     use super::super::run::instant;
     use super::*;
-    use crate::control::law::{Admitted, Hand, advance, windows};
+    use crate::control::law::{Action, Admitted, Constants, Hand, Observation, advance, windows};
     use crate::control::record::Epoch;
     use crate::rate::Rate;
-    use crate::rules::service::ServiceMode;
+    use crate::rules::service::{LawConstant, ServiceMode};
     use crate::signal::{Absence, AbsenceKind, Counts, Sample};
 
     /// A tick's share of failed answers, whether there is data, and the operator's hand.
@@ -193,7 +191,7 @@ mod tests {
             let law = law(400.0, 5.0, 5.0);
             let mode = if is_enforced { ServiceMode::Enforce } else { ServiceMode::Observe };
             let again = Recording::read("a", &recorded(&law, mode, &ticks)).unwrap().again(&law);
-            prop_assert_eq!(again.notes, ["each decision is as it was recorded"]);
+            prop_assert_eq!((again.how, again.notes), (How::AsRecorded, vec!["each decision is as it was recorded".to_owned()]));
             prop_assert_eq!(again.decisions.len(), ticks.len());
         }
     }
@@ -211,13 +209,29 @@ mod tests {
             "{:?}",
             again.notes
         );
-        assert_eq!(again.decisions.len(), 120);
+        assert_eq!((again.decisions.len(), again.how), (120, How::OpenLoop));
         assert!(again.decisions.iter().all(|(_, decision)| !decision.is_change()), "open loop");
         // A tick that is missing is a gap, and no difference.
         let lines: Vec<&str> =
             text.lines().enumerate().filter(|(index, _)| *index != 70).map(|(_, line)| line).collect();
         let notes = Recording::read("a", &lines.join("\n")).unwrap().again(&law).notes;
         assert!(notes[1].starts_with("the recording begins anew 1 times"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_recording_by_longer_windows_than_those_that_are_tried_is_judged_all_the_same() {
+        // By the time of the trouble no window is shortened any more.
+        let bad_at_last: Vec<Tick> =
+            (0..240).map(|index| (if index < 200 { 0.001 } else { 0.4 }, true, None)).collect();
+        let long = Constants::with(&[(LawConstant::Long, 600.0), (LawConstant::SlowScrapes, 40.0)]);
+        let law = Law { constants: long, ..law(400.0, 5.0, 5.0) };
+        let text = recorded(&law, ServiceMode::Enforce, &bad_at_last);
+        // From there on they are as long as they get.
+        let text: Vec<&str> = text.lines().skip(150).collect();
+        let other = Law { constants: Constants::with(&[(LawConstant::Long, 60.0)]), errors: 0.06, ..law };
+        let decisions = Recording::read("a", &text.join("\n")).unwrap().observed(&other);
+        assert!(decisions.iter().take(50).all(|(_, decision)| !decision.judged.is_empty()), "{decisions:#?}");
+        assert!(decisions.iter().any(|(_, decision)| decision.would.is_some_and(|would| would.action == Action::Cut)));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The law over what was recorded, open loop: when it would have acted and how certain it was, not what would have
 //! followed.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use super::plant::metrics::increase;
 use super::run::instant;
 use crate::clock::Timestamp;
-use crate::control::law::{Admitted, Decision, Law, Observation, State, advance, windows};
+use crate::control::law::{Admitted, Decision, Law, Observation, State, advance, full_after, windows};
 use crate::rules::service::ServiceMode;
 use crate::signal::{Absence, AbsenceKind, Counts, Sample, Windows};
 
@@ -25,23 +26,53 @@ pub struct Series {
     rows: Vec<(f64, [f64; 6])>,
 }
 
-/// Runs the law in mode observe over whatever answers its questions: a [`Series`], or a server asked for a past range.
-/// `answer` is told the windows to answer for, `None` while there are none to ask for.
-pub fn replay(
+/// How the law was run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// As if nothing that it decided were done.
+    OpenLoop,
+    /// Each step as it was recorded: what it decided was done, where the mode was enforce.
+    AsRecorded,
+}
+
+/// Runs the law in mode observe over whatever answers its questions: a [`Series`], a recording, or a server asked for a
+/// past range. `answer` is told what is known of an instant, and the windows to answer for, `None` while there are none
+/// to ask for.
+///
+/// # Errors
+/// The first of `answer`.
+pub fn replay<T, E>(
     law: &Law,
     start: Timestamp,
-    ticks: impl IntoIterator<Item = Timestamp>,
-    mut answer: impl FnMut(Option<Windows>, Timestamp) -> Observation,
-) -> Vec<(Timestamp, Decision)> {
+    ticks: impl IntoIterator<Item = (Timestamp, T)>,
+    mut answer: impl FnMut(T, Option<Windows>, Timestamp) -> Result<Observation, E>,
+) -> Result<Vec<(Timestamp, Decision)>, E> {
     let mut state = State::start(law, start);
     let mut decisions = Vec::new();
-    for now in ticks {
-        let seen = answer(windows(&state, law, now), now);
+    for (now, told) in ticks {
+        let seen = answer(told, windows(&state, law, now), now)?;
         let (next, decision) = advance(ServiceMode::Observe, None, &state, law, &seen, now);
         state = next;
         decisions.push((now, decision));
     }
-    decisions
+    Ok(decisions)
+}
+
+/// When the law must have begun for no window to be shortened at `first`: neither its own, nor one of the length that
+/// was recorded.
+pub(super) fn start(law: &Law, first: Timestamp, recorded: Duration) -> Timestamp {
+    let before = full_after(law).max(law.settle() + recorded.as_secs_f64());
+    Timestamp::from_micros(first.as_micros().saturating_sub((before * 1e6) as u64))
+}
+
+/// Decisions with their instants in seconds since 1970.
+pub(super) fn dated(decisions: Vec<(Timestamp, Decision)>) -> Vec<(f64, Decision)> {
+    decisions.into_iter().map(|(at, decision)| (seconds(at), decision)).collect()
+}
+
+/// An instant in seconds since 1970.
+pub(super) fn seconds(at: Timestamp) -> f64 {
+    at.as_micros() as f64 / 1e6
 }
 
 // === impl Series ===
@@ -92,9 +123,11 @@ impl Series {
         let (Some(first), Some(last)) = (self.rows.first(), self.rows.last()) else { return Vec::new() };
         let ticks = ((last.0 - first.0) / law.interval) as u64;
         // The instants of the law are those of a run: exact, whatever clock the series was recorded by.
-        let instants = (1..=ticks).map(|tick| instant(tick as f64 * law.interval));
+        let instants = (1..=ticks).map(|tick| (instant(tick as f64 * law.interval), ()));
         let seconds = |at: Timestamp| (at.as_micros() - instant(0.0).as_micros()) as f64 / 1e6 + first.0;
-        let decisions = replay(law, instant(0.0), instants, |windows, at| self.answer(law, windows, at, seconds(at)));
+        let Ok(decisions) = replay(law, instant(0.0), instants, |(), windows, at| {
+            Ok::<_, Infallible>(self.answer(law, windows, at, seconds(at)))
+        });
         decisions.into_iter().map(|(at, decision)| (seconds(at), decision)).collect()
     }
 
@@ -139,7 +172,8 @@ impl Series {
 mod tests {
     use super::super::golden::law;
     use super::*;
-    use crate::control::law::Action;
+    use crate::control::law::{Action, Constants};
+    use crate::rules::service::LawConstant;
 
     #[test]
     fn a_recorded_overload_is_found_once_with_its_certainty_and_length() {
@@ -161,6 +195,24 @@ mod tests {
         assert_eq!((would.action, over.is_over), (Action::Cut, true));
         assert!(news[0].1.judged[0].lower > 0.05 && news[0].0 < 1_700_000_530.0);
         assert!((190.0..=220.0).contains(&over.seconds), "{}", over.seconds);
+    }
+
+    #[test]
+    fn no_window_is_shortened_at_the_first_instant_whatever_the_laws_own_numbers_are() {
+        let first = instant(86_400.0);
+        for (number, value) in LawConstant::ALL.iter().flat_map(|number| {
+            let (lowest, highest) = number.range();
+            [(*number, lowest), (*number, highest)]
+        }) {
+            for scrape in [1.0, 15.0, 60.0] {
+                let law = Law { constants: Constants::with(&[(number, value)]), ..law(400.0, scrape, 5.0) };
+                let begun = |at: Timestamp| windows(&State::start(&law, at), &law, first);
+                let unshortened = begun(instant(0.0));
+                assert_eq!(begun(start(&law, first, Duration::ZERO)), unshortened, "{} {value}", number.name());
+                let recorded = Duration::from_secs(3_600);
+                assert!(start(&law, first, recorded).as_micros() + 3_600_000_000 < first.as_micros());
+            }
+        }
     }
 
     #[test]

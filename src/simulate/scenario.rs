@@ -7,7 +7,7 @@ use serde_yaml::{Mapping, Value};
 use super::fields::{Fields, Group, name, number, rate, rate_from_zero, seed, share, switch};
 use super::plant::{Course, Fault, FaultKind, MetricsTerms, ServiceTerms, ServiceTime};
 use super::run::Scenario;
-use super::tried::Tried;
+use super::tried::{Over, Tried};
 use crate::control::law::{Constants, Law, StaleTerms};
 use crate::rules::service::{Service, ServiceMode};
 
@@ -29,7 +29,7 @@ pub struct Named {
 ///
 /// # Errors
 /// Every mistake, one sentence each.
-pub fn read(file: &str, text: &str, service: Option<&Service>) -> Result<Named, Vec<String>> {
+pub fn read(file: &str, text: &str, service: Option<(&Service, Over)>) -> Result<Named, Vec<String>> {
     let root = match serde_yaml::from_str::<Value>(text) {
         Ok(Value::Mapping(root)) => root,
         Ok(Value::Null) => Mapping::new(),
@@ -50,8 +50,8 @@ pub fn read(file: &str, text: &str, service: Option<&Service>) -> Result<Named, 
             fields.done(own);
             read
         }
-        Some(service) => {
-            let Tried { name, law, slow_above, notes: assumed } = Tried::enforced(service, given);
+        Some((service, over)) => {
+            let Tried { name, law, slow_above, notes: assumed } = Tried::of(service, given, over);
             notes = assumed;
             if is_passed_over {
                 notes.push(format!("the service of {file} is passed over"));

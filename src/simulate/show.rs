@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::instant;
 use super::measure::Measures;
+use super::replay::How;
 use super::run::{Run, Second};
 use super::scenario::Named;
 use crate::clock::Timestamp;
@@ -35,6 +36,7 @@ pub(super) struct Replay<'r> {
     /// With their instants in seconds.
     pub(super) decisions: Vec<(f64, Decision)>,
     pub(super) dates: Dates,
+    pub(super) how: How,
 }
 
 /// What the seconds of a replay are counted from.
@@ -93,18 +95,23 @@ pub(super) fn table(named: &Named, run: &Run) -> String {
 }
 
 pub(super) fn replayed(replay: &Replay<'_>) -> String {
-    let Replay { name, notes, decisions, dates } = replay;
-    let mut text = format!(
-        "{name}, {} decisions; open loop: what would have been done, and for how long it was wanted\n",
-        decisions.len()
-    );
+    let Replay { name, notes, decisions, dates, how } = replay;
+    let (headline, nothing) = match how {
+        How::OpenLoop => {
+            ("open loop: what would have been done, and for how long it was wanted", "nothing would have been done")
+        }
+        How::AsRecorded => ("each as it was recorded, in the mode of then", "nothing was done"),
+    };
+    let mut text = format!("{name}, {} decisions; {headline}\n", decisions.len());
     for note in notes {
         put(&mut text, format_args!("  {note}\n"));
     }
     put(&mut text, format_args!("\n{}  decision\n", dates.head()));
     let told = news(decisions.iter().filter(|(_, decision)| decision.is_news()), *dates);
-    text.push_str(if told.is_empty() { "         nothing would have been done\n" } else { &told });
-    text
+    if told.is_empty() {
+        put(&mut text, format_args!("         {nothing}\n"));
+    }
+    text + &told
 }
 
 fn news<'d>(decisions: impl Iterator<Item = &'d (f64, Decision)>, dates: Dates) -> String {
@@ -172,4 +179,19 @@ fn rounded(number: f64) -> f64 {
 /// Writing to a String can't fail.
 fn put(text: &mut String, more: std::fmt::Arguments<'_>) {
     let _written = text.write_fmt(more);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replay_of_what_was_done_is_no_open_loop() {
+        let told = |how: How| {
+            replayed(&Replay { name: "a", notes: Vec::new(), decisions: Vec::new(), dates: Dates::Utc, how })
+        };
+        let (open, exact) = (told(How::OpenLoop), told(How::AsRecorded));
+        assert!(open.contains("open loop") && open.contains("nothing would have been done"), "{open}");
+        assert!(!exact.contains("open loop") && exact.contains("nothing was done"), "{exact}");
+    }
 }

@@ -1,6 +1,7 @@
 //! A service of the rule files that is tried: its law as a server would have it, and a story where nobody tells one.
 //!
-//! It is tried as if its limit were enforced, whatever its mode: who only observes wants to know what enforcing does.
+//! Over a plant it is tried as if its limit were enforced, whatever its mode: who only observes wants to know what
+//! enforcing does.
 
 use std::time::Duration;
 
@@ -25,6 +26,19 @@ pub struct Tried {
     pub notes: Vec<String>,
 }
 
+/// What a service is tried over: what there is to be said of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// A plant, where its limit is enforced.
+    Plant,
+    /// Counters that were recorded.
+    Counters,
+    /// Its ticks that were recorded, with the scrape interval of then.
+    Ticks,
+    /// Its own Prometheus.
+    Server,
+}
+
 /// From which time on an answer is slow where that isn't judged, in seconds.
 const SLOW_ABOVE_S: f64 = 0.25;
 
@@ -43,30 +57,28 @@ const DEMAND: f64 = 0.84;
 impl Tried {
     /// The law of a service whose metrics are scraped every `scrape` seconds, where that is known.
     #[must_use]
-    pub fn of(service: &Service, scrape: Option<f64>) -> Tried {
+    pub fn of(service: &Service, scrape: Option<f64>, over: Over) -> Tried {
         let mut notes = vec![format!("the service is that of {}", service.place)];
         let usual = SCRAPE_USUAL.as_secs_f64();
         let scrape = service.scrape_interval.map(|interval| interval.as_secs_f64()).or(scrape).unwrap_or_else(|| {
-            let text = format!(
-                "its scrape_interval is auto and nothing can be measured here: {usual} s are taken; a scenario says \
-                 another with metrics.scrape_interval"
-            );
-            notes.push(text);
+            let why_and_instead = match over {
+                Over::Plant | Over::Counters => {
+                    Some(("nothing can be measured here", "a scenario says another with metrics.scrape_interval"))
+                }
+                Over::Server => Some(("could not be measured", "the service's scrape_interval says another")),
+                Over::Ticks => None,
+            };
+            notes.extend(why_and_instead.map(|(why, instead)| {
+                format!("its scrape_interval is auto and {why}: {usual} s are taken; {instead}")
+            }));
             usual
         });
+        if over == Over::Plant && service.mode != ServiceMode::Enforce {
+            notes.push(format!("its mode is {}; here its limit is enforced", service.mode.name()));
+        }
         let scrape = Duration::from_secs_f64(scrape);
         let slow_above = service.targets.latency.map_or(SLOW_ABOVE_S, |latency| latency.above.as_secs_f64());
         Tried { name: service.name.to_string(), law: Law::of(service, scrape), slow_above, notes }
-    }
-
-    /// The same over a plant, where the limit is enforced.
-    #[must_use]
-    pub fn enforced(service: &Service, scrape: Option<f64>) -> Tried {
-        let mut tried = Tried::of(service, scrape);
-        if service.mode != ServiceMode::Enforce {
-            tried.notes.push(format!("its mode is {}; here its limit is enforced", service.mode.name()));
-        }
-        tried
     }
 }
 
@@ -74,7 +86,7 @@ impl Tried {
 /// for five minutes, and is asked for a little less than it can do.
 #[must_use]
 pub fn story(service: &Service) -> Named {
-    let Tried { name, law, slow_above, mut notes } = Tried::enforced(service, None);
+    let Tried { name, law, slow_above, mut notes } = Tried::of(service, None, Over::Plant);
     let capacity = law.max / 2.0;
     let demand = DEMAND * capacity;
     let (from, until) = (DISTURBED_S.0, DISTURBED_S.1 - BACK_OVER_S);

@@ -1,6 +1,7 @@
 //! The operators' edge over real sockets, and `tidegate adaptive` as a process of its own. In the controller's place is a
 //! task that carries wishes out and publishes what the store then says, over records in memory.
 
+mod record;
 mod replicas;
 
 use std::net::SocketAddr;

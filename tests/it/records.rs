@@ -237,6 +237,8 @@ async fn changes_and_ticks_are_remembered_newest_first_and_not_without_end() {
         let latest = records.latest(&["other".into(), SERVICE.into()]).await.unwrap();
         let remembered = records.remembered(SERVICE).await.unwrap();
         assert_eq!(latest, [None, Some(remembered.ticks[0].clone())]);
+        assert_eq!(records.ticks(SERVICE).await.unwrap(), remembered.ticks, "the ticks alone are the same");
+        assert_eq!(records.ticks("other").await.unwrap(), []);
         assert_eq!((remembered.changes.len(), remembered.ticks.len()), (CHANGES_MAX, TICKS_MAX));
         let Event::Decided(newest) = &remembered.ticks[0].event else { panic!("{:?}", remembered.ticks[0]) };
         assert_eq!(newest.decision, decision(211.0, 211.0), "every number comes back as it was");

@@ -173,3 +173,37 @@ fn a_service_that_cannot_be_tried_is_refused_with_the_reason() {
     assert_eq!(refused(&[]).0, Some(64));
     assert_eq!(refused(&[SCENARIO, "--rules", &file]).0, Some(64), "rule files say nothing without a service");
 }
+
+#[test]
+fn of_a_replayed_service_the_scenario_is_read_too_and_says_how_often_it_is_scraped() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let rules = rules(&folder, "    bounds: { min: 200/s, max: 300/s }\n");
+    let head = "time,offered,admitted,answered,failed,slow,latency_sum";
+    let series = file("series.csv", &format!("{head}\n0,0,0,0,0,0,0\n60,6000,6000,6000,0,0,0\n"));
+    let asked = ["--service", "inventory", "--rules", &rules, "--replay", &series];
+    let assumed = "scrape_interval is auto and nothing can be measured here";
+    let without = text_of(&asked);
+    assert!(without.contains(assumed) && without.contains("; open loop: what would have been done"), "{without}");
+    assert!(without.contains("200/s is more than half of 300/s"), "what rule files are warned of is told: {without}");
+    let scenario = std::fs::read_to_string(SCENARIO).unwrap();
+    let with = text_of(&[&[file("plant.yaml", &scenario).as_str()], &asked[..]].concat());
+    assert!(!with.contains(assumed) && !with.contains("here its limit is enforced"), "{with}");
+
+    // The mistakes of both files, whichever kind of recording it is.
+    let wrong = file("wrong.yaml", &format!("{scenario}\nnonsense: 1\n"));
+    for (name, text, mistake) in [
+        ("wrong.csv", "time", "wrong.csv:1: must name the columns"),
+        ("wrong.jsonl", "{}", "wrong.jsonl:1: is no tick as tidegate adaptive record writes it"),
+    ] {
+        let recorded = file(name, text);
+        let output = simulate(&[&wrong, "--service", "inventory", "--rules", &rules, "--replay", &recorded]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{told}");
+        assert!(told.contains("nonsense is not a key of a scenario") && told.contains(mistake), "{told}");
+    }
+}

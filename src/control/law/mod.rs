@@ -51,4 +51,4 @@ pub use prospect::prospect;
 pub use recorded::Recorded;
 pub use state::State;
 pub use step::step;
-pub use window::windows;
+pub use window::{full_after, windows};

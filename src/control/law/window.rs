@@ -13,13 +13,19 @@ use crate::signal::Windows;
 #[must_use]
 pub fn windows(state: &State, law: &Law, now: Timestamp) -> Option<Windows> {
     let known = known_seconds(state, law, now)?;
-    let seconds = |length: f64| Duration::from_secs_f64(length.min(known));
-    Some(Windows {
-        newest: seconds(law.newest()),
-        fast: seconds(law.fast()),
-        slow: seconds(law.slow()),
-        long: seconds(law.constants.long.max(law.slow())),
-    })
+    let [newest, fast, slow, long] = lengths(law).map(|length| Duration::from_secs_f64(length.min(known)));
+    Some(Windows { newest, fast, slow, long })
+}
+
+/// Seconds after a change from which on no window is shortened by it, whatever the law's own numbers are.
+#[must_use]
+pub fn full_after(law: &Law) -> f64 {
+    law.settle() + lengths(law).into_iter().fold(0.0, f64::max)
+}
+
+/// Newest, fast, slow and long when the last change is long ago, in seconds.
+fn lengths(law: &Law) -> [f64; 4] {
+    [law.newest(), law.fast(), law.slow(), law.constants.long.max(law.slow())]
 }
 
 /// Seconds before `now` that show the limit in force and nothing else, if that is long enough for a window.

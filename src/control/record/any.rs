@@ -67,6 +67,13 @@ impl RecordStore for AnyRecords {
         }
     }
 
+    async fn ticks(&self, service: &str) -> Result<Vec<Change>, RecordError> {
+        match self {
+            AnyRecords::Memory(records) => records.ticks(service).await,
+            AnyRecords::Redis(records) => records.ticks(service).await,
+        }
+    }
+
     async fn lay(&self, service: &str, order: &Order) -> Result<OperatorsHand, RecordError> {
         match self {
             AnyRecords::Memory(records) => records.lay(service, order).await,

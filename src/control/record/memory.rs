@@ -129,6 +129,10 @@ impl RecordStore for MemoryRecords {
         }))
     }
 
+    async fn ticks(&self, service: &str) -> Result<Vec<Change>, RecordError> {
+        Ok(self.with(service, |kept, _| kept.ticks.iter().cloned().collect()))
+    }
+
     async fn lay(&self, service: &str, order: &Order) -> Result<OperatorsHand, RecordError> {
         Ok(self.with(service, |kept, now| {
             let hand = order.laid_at(now);

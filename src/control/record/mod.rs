@@ -183,6 +183,9 @@ pub trait RecordStore: Send + Sync + 'static {
     /// What is remembered of a service.
     fn remembered(&self, service: &str) -> impl Future<Output = Result<Remembered, RecordError>> + Send;
 
+    /// Its last ticks, newest first: what is remembered without the changes, for who looks often.
+    fn ticks(&self, service: &str) -> impl Future<Output = Result<Vec<Change>, RecordError>> + Send;
+
     /// Lays a hand on a service, in place of one that lies there, and gives it back with its instants.
     fn lay(&self, service: &str, order: &Order) -> impl Future<Output = Result<OperatorsHand, RecordError>> + Send;
 

@@ -173,6 +173,10 @@ impl RecordStore for Unreliable {
         self.records.remembered(service).await
     }
 
+    async fn ticks(&self, service: &str) -> Result<Vec<Change>, RecordError> {
+        self.records.ticks(service).await
+    }
+
     async fn lay(&self, service: &str, order: &Order) -> Result<OperatorsHand, RecordError> {
         self.records.lay(service, order).await
     }

@@ -12,64 +12,79 @@ const P99_OF_CALM: f64 = 2.0;
 /// Lowest and highest limit that the rules allow.
 const BOUNDS: (f64, f64) = (MAX as f64 / 20.0, MAX as f64);
 
+/// What stands where nothing was seen; it is never what was to be reached.
+const NOT_TOLD: &str = "–";
+
 /// A column: its head, its text, and whether it is as it should be.
 type Column = (&'static str, fn(&Figures, &FaultFound) -> String, fn(&Figures, &FaultFound) -> bool);
 
 const COLUMNS: [Column; 8] = [
-    ("p50", |_, found| ms(found.during.p50_ms), |_, _| true),
-    ("p99", |_, found| ms(found.during.p99_ms), |_, _| true),
+    ("p50", |_, found| ms(&found.during, found.during.p50_ms), |_, found| is_told(&found.during)),
+    ("p99", |_, found| ms(&found.during, found.during.p99_ms), |_, found| is_told(&found.during)),
     (
         "p99 of calm's (≤ 2)",
-        |calm, found| format!("{:.2}", ratio(calm, found)),
-        |calm, found| ratio(calm, found) <= P99_OF_CALM,
+        |calm, found| ratio(calm, found).map_or(NOT_TOLD.to_owned(), |ratio| format!("{ratio:.2}")),
+        |calm, found| ratio(calm, found).is_some_and(|ratio| ratio <= P99_OF_CALM),
     ),
-    ("failed (0)", |_, found| failed(&found.during), |_, found| found.during.failed == 0),
+    (
+        "failed (0)",
+        |_, found| share(&found.during, found.during.failed),
+        |_, found| is_told(&found.during) && found.during.failed == 0,
+    ),
     (
         "refused (0)",
-        |_, found| percent(share(found.during.refused, found.during.requests)),
-        |_, found| found.during.refused == 0,
+        |_, found| share(&found.during, found.during.refused),
+        |_, found| is_told(&found.during) && found.during.refused == 0,
     ),
     (
         "failed, refused after it (0)",
         |_, found| not_good(&found.after),
-        |_, found| found.after.failed + found.after.refused == 0,
+        |_, found| is_told(&found.after) && found.after.failed + found.after.refused == 0,
     ),
-    ("limit before", |_, found| format!("{:.0}/s", found.limit_before), |_, _| true),
+    (
+        "limit before",
+        |_, found| found.limit_before.map_or(NOT_TOLD.to_owned(), |limit| format!("{limit:.0}/s")),
+        |_, found| found.limit_before.is_some(),
+    ),
     (
         "limit then",
-        |_, found| format!("{:.0} to {:.0}/s", found.limits.0, found.limits.1),
+        |_, found| found.limits.map_or(NOT_TOLD.to_owned(), |(low, high)| format!("{low:.0} to {high:.0}/s")),
         |_, found| {
-            let (low, high) = found.limits;
-            low >= BOUNDS.0 && high <= BOUNDS.1.min(found.limit_before)
+            let told = found.limits.zip(found.limit_before);
+            told.is_some_and(|((low, high), before)| low >= BOUNDS.0 && high <= BOUNDS.1.min(before))
         },
     ),
 ];
 
-fn ratio(calm: &Figures, found: &FaultFound) -> f64 {
-    if calm.p99_ms > 0.0 { found.during.p99_ms / calm.p99_ms } else { 0.0 }
+/// Whether there were requests that tell anything.
+fn is_told(figures: &Figures) -> bool {
+    figures.requests > 0
 }
 
-fn ms(time: f64) -> String {
-    format!("{time:.0} ms")
+fn ratio(calm: &Figures, found: &FaultFound) -> Option<f64> {
+    let is_one = is_told(calm) && is_told(&found.during) && calm.p99_ms > 0.0;
+    is_one.then(|| found.during.p99_ms / calm.p99_ms)
 }
 
-fn failed(figures: &Figures) -> String {
-    percent(share(figures.failed, figures.requests))
+fn ms(figures: &Figures, time: f64) -> String {
+    if is_told(figures) { format!("{time:.0} ms") } else { NOT_TOLD.to_owned() }
 }
 
 fn not_good(figures: &Figures) -> String {
-    percent(share(figures.failed + figures.refused, figures.requests))
+    share(figures, figures.failed + figures.refused)
 }
 
-fn share(part: u64, whole: u64) -> f64 {
-    if whole > 0 { part as f64 / whole as f64 } else { 0.0 }
+/// A part of the requests, in %.
+fn share(figures: &Figures, part: u64) -> String {
+    if is_told(figures) { percent(part as f64 / figures.requests as f64) } else { NOT_TOLD.to_owned() }
 }
 
 /// A run in a few lines, for who waits.
 #[must_use]
 pub fn summary(found: &Found) -> String {
     let Found { calm, .. } = found;
-    let mut text = format!("  calm: p50 {}, p99 {}, not 200: {}", ms(calm.p50_ms), ms(calm.p99_ms), not_good(calm));
+    let mut text =
+        format!("  calm: p50 {}, p99 {}, not 200: {}", ms(calm, calm.p50_ms), ms(calm, calm.p99_ms), not_good(calm));
     for one in &found.faults {
         let cells = COLUMNS.map(|(head, cell, _)| format!("{head} {}", cell(calm, one)));
         text.push_str(&format!("\n  {}: {}", one.fault.name(), cells.join(", ")));
@@ -88,7 +103,7 @@ pub fn page(found: &[Found]) -> String {
          which {RATE:.0} are asked for. Each fault comes after a calm span. *p99 of calm's* is that of all requests of the \
          fault's span, beside that of all calm spans of the run; it was to stay within twice of it. *Failed* is a 5xx or no \
          answer at all. *Limit* is the lowest and the highest that the gate in Redis or any replica told, from the fault's \
-         begin to the end of the time after it; it was to stay within {:.0} and {:.0}/s and never to rise. Where there were \
+         begin to the end of the time after it; it was to stay within {:.0} and {:.0}/s. Where there were \
          several runs, the lowest and the highest. What is **bold** was not reached in every run.\n",
         BOUNDS.0, BOUNDS.1
     );
@@ -116,8 +131,8 @@ fn table(proxy: &str, runs: &[&Found]) -> String {
     let mut text = format!(
         "\n## Behind {proxy}\n\nRuns: {}. Calm: p50 {}, p99 {}, failed or refused {}. Cores busy on average: {busy}.\n\n|",
         runs.len(),
-        calm(|calm| ms(calm.p50_ms)),
-        calm(|calm| ms(calm.p99_ms)),
+        calm(|calm| ms(calm, calm.p50_ms)),
+        calm(|calm| ms(calm, calm.p99_ms)),
         calm(not_good),
     );
     for head in [""].into_iter().chain(COLUMNS.map(|(head, ..)| head)) {
@@ -157,8 +172,8 @@ mod tests {
             fault: Fault::LeaderKilled,
             during: figures(p99_ms, failed),
             after: figures(50.0, 0),
-            limit_before: 200.0,
-            limits,
+            limit_before: Some(200.0),
+            limits: Some(limits),
         };
         Found { proxy: "envoy".to_owned(), calm: figures(60.0, 0), faults: vec![fault], busy_cores: 0.5 }
     }
@@ -173,5 +188,16 @@ mod tests {
              **190 to 201/s to 200 to 200/s** |"
         );
         assert!(page.contains("Calm: p50 45 ms, p99 60 ms, failed or refused 0 %."), "{page}");
+    }
+
+    #[test]
+    fn what_nobody_has_seen_is_not_reached() {
+        let mut nothing = found(90.0, 0, (200.0, 200.0));
+        let fault = &mut nothing.faults[0];
+        (fault.during, fault.after) = (Figures::default(), Figures::default());
+        (fault.limit_before, fault.limits) = (None, None);
+        let page = page(&[nothing]);
+        let line = page.lines().find(|line| line.starts_with("| the leader is killed")).unwrap();
+        assert_eq!(line, format!("| the leader is killed |{}", " **–** |".repeat(COLUMNS.len())));
     }
 }

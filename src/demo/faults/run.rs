@@ -42,6 +42,9 @@ pub struct Found {
     pub busy_cores: f64,
 }
 
+/// A lowest and a highest limit, in requests a second.
+pub type Extremes = (f64, f64);
+
 /// What a fault came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FaultFound {
@@ -51,10 +54,10 @@ pub struct FaultFound {
     pub during: Figures,
     /// From mending on.
     pub after: Figures,
-    /// The highest limit that anybody saw in the calm before, in requests a second.
-    pub limit_before: f64,
-    /// The lowest and the highest that anybody saw from breaking to the end of the time after it.
-    pub limits: (f64, f64),
+    /// The highest limit that anybody saw in the calm before, in requests a second; `None` if nobody saw one.
+    pub limit_before: Option<f64>,
+    /// The lowest and the highest that anybody saw from breaking to the end of the time after it; `None` if nobody saw one.
+    pub limits: Option<Extremes>,
 }
 
 /// What is asked of an inventory that can do 100, in requests a second.
@@ -98,13 +101,12 @@ pub fn run(
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     let found = |(number, fault): (usize, &Fault)| {
         let [calm, during, after] = [0, 1, 2].map(|span| SPANS * number + span);
-        let (low, high) = (limits[during].0.min(limits[after].0), limits[during].1.max(limits[after].1));
         FaultFound {
             fault: *fault,
             during: seen.figures([during]),
             after: seen.figures([after]),
-            limit_before: limits[calm].1,
-            limits: (low, high),
+            limit_before: limits[calm].map(|(_, high)| high),
+            limits: [limits[during], limits[after]].into_iter().flatten().reduce(both),
         }
     };
     Ok(Found {
@@ -113,6 +115,11 @@ pub fn run(
         faults: faults.iter().enumerate().map(found).collect(),
         busy_cores,
     })
+}
+
+/// The extremes of both.
+fn both(one: Extremes, other: Extremes) -> Extremes {
+    (one.0.min(other.0), one.1.max(other.1))
 }
 
 /// Breaks and mends what is due until the load has ended; the lowest and the highest limit that was seen in each span.
@@ -124,8 +131,8 @@ fn watch(
     mut load: JoinHandle<()>,
     started: Instant,
     interrupt: &Interrupt,
-) -> anyhow::Result<Vec<(f64, f64)>> {
-    let mut limits = vec![(f64::MAX, 0.0_f64); spans.len()];
+) -> anyhow::Result<Vec<Option<Extremes>>> {
+    let mut limits: Vec<Option<Extremes>> = vec![None; spans.len()];
     let (mut span, mut ends) = (0, spans.first().copied().unwrap_or_default());
     runtime.block_on(async {
         let mut ticks = interval(LOOK);
@@ -147,8 +154,8 @@ fn watch(
                         }
                     }
                     for limit in stand.limits() {
-                        let (low, high) = limits[span];
-                        limits[span] = (low.min(limit), high.max(limit));
+                        let seen = (limit, limit);
+                        limits[span] = Some(limits[span].map_or(seen, |before| both(before, seen)));
                     }
                 }
             }

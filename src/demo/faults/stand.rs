@@ -5,11 +5,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use axum::Router;
 use axum::http::StatusCode;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::fault::Fault;
 use crate::bench::system::interrupt::Interrupt;
@@ -33,6 +34,10 @@ pub struct Stand<'a> {
 /// How long a replica may take to tell its metrics, and most that is read of them, in bytes.
 const ANSWERED_IN: Duration = Duration::from_secs(1);
 const METRICS_BYTES_MAX: u64 = 4 << 20;
+
+/// How long a leader is waited for, longer than a lease; and how often it is looked for one.
+const LEADS_WITHIN: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(100);
 
 // === impl Stand ===
 
@@ -117,13 +122,25 @@ impl<'a> Stand<'a> {
         Ok(())
     }
 
+    /// The place of the replica that decides. After a fault nobody may for as long as a lease lasts.
+    fn leader(&self) -> anyhow::Result<usize> {
+        let begun = Instant::now();
+        let leads = |replica: &Process| metric(replica, "tidegate_adaptive_leader") == Some(1.0);
+        loop {
+            if let Some(place) = self.stacks.tidegates.iter().position(leads) {
+                return Ok(place);
+            }
+            ensure!(begun.elapsed() < LEADS_WITHIN, "nobody has decided for {LEADS_WITHIN:?}");
+            self.interrupt.check()?;
+            std::thread::sleep(LOOK);
+        }
+    }
+
     /// Kills the replica that decides, or another.
     fn kill(&mut self, leads: bool) -> anyhow::Result<()> {
-        let is_it = |replica: &Process| {
-            metric(replica, "tidegate_adaptive_leader").is_some_and(|leader| (leader == 1.0) == leads)
-        };
+        let leader = self.leader()?;
         let tidegates = &mut self.stacks.tidegates;
-        let place = tidegates.iter().position(is_it).context("one of two replicas should decide")?;
+        let place = if leads { leader } else { (leader + 1) % tidegates.len() };
         let replica = &mut tidegates[place];
         let grpc = announced("grpc", &replica.said()).context("a replica says where it listens")?;
         replica.kill();

@@ -143,12 +143,18 @@ impl LawConstant {
     fn read(self, text: &str, kind: Kind) -> Result<f64, String> {
         let (lowest, highest) = self.range();
         let number = match self.unit() {
-            Unit::Seconds => window(text, kind).ok().map(|millis| millis as f64 / 1_000.0),
+            Unit::Seconds => seconds(text, kind),
             Unit::Plain => decimal(text),
             Unit::Whole => decimal(text).filter(|number| number.fract() == 0.0),
         };
         number.filter(|number| (lowest..=highest).contains(number)).ok_or_else(|| self.right())
     }
+}
+
+/// A length of time as rule files have it, or seconds with a fraction, as they are shown.
+fn seconds(text: &str, kind: Kind) -> Option<f64> {
+    let whole = window(text, kind).ok().map(|millis| millis as f64 / 1_000.0);
+    whole.or_else(|| decimal(text.strip_suffix('s')?))
 }
 
 /// Reads the value of `law`: a map of constants. Every mistake is told.

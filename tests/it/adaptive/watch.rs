@@ -1,6 +1,7 @@
 //! What everybody sees of a limit: the gate in Redis, looked at every 20 ms, and what each replica tells of it.
 
 use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -15,7 +16,9 @@ use crate::support::client::Http;
 /// Watchers; they end when dropped.
 pub(super) struct Watch {
     sightings: Arc<Mutex<Sightings>>,
-    _watchers: JoinSet<()>,
+    _replicas: JoinSet<()>,
+    /// The gate's watcher is a thread, as it waits for Redis; it ends when this is dropped.
+    _gate: Sender<()>,
 }
 
 /// Every limit that was new to whoever saw it, in the order of seeing.
@@ -36,6 +39,12 @@ pub(super) struct Mark {
 
 const GATE: usize = 0;
 
+/// Between two looks at the gate.
+const GATE_LOOK: Duration = Duration::from_millis(20);
+
+/// How long Redis is waited for.
+const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
+
 // === impl Watch ===
 
 impl Watch {
@@ -43,11 +52,15 @@ impl Watch {
     pub(super) fn begin(redis: String, replicas: Vec<SocketAddr>) -> Watch {
         let sightings = Arc::new(Mutex::new(Sightings::default()));
         let mut watchers = JoinSet::new();
-        watchers.spawn(watch_gate(redis, Arc::clone(&sightings)));
+        let (gate, end) = channel();
+        std::thread::spawn({
+            let sightings = Arc::clone(&sightings);
+            move || watch_gate(&redis, &sightings, &end)
+        });
         for (number, replica) in replicas.into_iter().enumerate() {
             watchers.spawn(watch_replica(Http::new(replica), GATE + 1 + number, Arc::clone(&sightings)));
         }
-        Watch { sightings, _watchers: watchers }
+        Watch { sightings, _replicas: watchers, _gate: gate }
     }
 
     fn sightings(&self) -> MutexGuard<'_, Sightings> {
@@ -98,16 +111,16 @@ impl Sightings {
     }
 }
 
-/// Looks at the gate for ever.
-async fn watch_gate(redis: String, sightings: Arc<Mutex<Sightings>>) {
+/// Looks at the gate until nobody holds the other end.
+fn watch_gate(redis: &str, sightings: &Mutex<Sightings>, end: &Receiver<()>) {
     let client = redis::Client::open(redis).unwrap();
     let key = CounterKey::gate(b"tidegate:", "inventory");
-    let mut ticks = interval(Duration::from_millis(20));
     let mut connection = None;
-    loop {
-        ticks.tick().await;
+    while end.recv_timeout(GATE_LOOK) == Err(RecvTimeoutError::Timeout) {
         if connection.is_none() {
-            connection = client.get_connection().ok();
+            connection = client.get_connection_with_timeout(REDIS_TIMEOUT).ok();
+            let timed = |open: &redis::Connection| open.set_read_timeout(Some(REDIS_TIMEOUT)).is_ok();
+            connection = connection.filter(timed);
         }
         let Some(open) = &mut connection else { continue };
         match redis::cmd("GET").arg(key.as_bytes()).query::<Option<Vec<u8>>>(open) {

@@ -88,7 +88,10 @@ async fn what_was_not_recorded_is_absent_and_what_is_assumed_is_said() {
     // The recording begins twenty minutes ago.
     let asked = ["--service", "inventory", "--rules", &file, "--from", "-25m", "--to", "-16m"];
     let table = text_of(&asked);
-    assert!(table.contains("offered and admitted are not known at 109 instants: no Tidegate was scraped"), "{table}");
+    assert!(
+        table.contains("offered and admitted are not known at 109 instants (no Tidegate was scraped at 109)"),
+        "{table}"
+    );
     assert!(table.contains("there is no data at ") && table.contains(" empty (such as: "), "{table}");
     let csv = text_of(&[&asked[..], &["--csv"]].concat());
     let actions: Vec<&str> = csv.lines().skip(1).filter_map(|line| line.split(',').nth(2)).collect();

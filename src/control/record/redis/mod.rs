@@ -234,11 +234,19 @@ impl RecordStore for RedisRecords {
 
     async fn remembered(&self, service: &str) -> Result<Remembered, RecordError> {
         let keys = [self.keys.changes(service), self.keys.ticks(service)];
-        let numbers = [CHANGES_MAX, TICKS_MAX, ENTRY_STORED_BYTES_MAX].map(|number| number.to_string());
+        let numbers = [ENTRY_STORED_BYTES_MAX, CHANGES_MAX, TICKS_MAX].map(|number| number.to_string());
         let arguments = numbers.each_ref().map(|number| number.as_bytes());
         let answer = self.run(&REMEMBERED, &keys, &arguments).await?;
         let [changes, ticks] = &answer[..] else { return Err(odd("for what is remembered")) };
         Ok(Remembered { changes: entries(changes), ticks: entries(ticks) })
+    }
+
+    async fn ticks(&self, service: &str) -> Result<Vec<Change>, RecordError> {
+        let numbers = [ENTRY_STORED_BYTES_MAX, TICKS_MAX].map(|number| number.to_string());
+        let arguments = numbers.each_ref().map(|number| number.as_bytes());
+        let answer = self.run(&REMEMBERED, &[self.keys.ticks(service)], &arguments).await?;
+        let [ticks] = &answer[..] else { return Err(odd("for the last ticks")) };
+        Ok(entries(ticks))
     }
 
     async fn lay(&self, service: &str, order: &Order) -> Result<OperatorsHand, RecordError> {

@@ -1,15 +1,15 @@
--- What is remembered of a service, newest first.
+-- What is remembered of a service, newest first: its changes, its ticks, or both.
 --
--- KEYS    changes, ticks
--- ARGV    most changes, most ticks, most bytes of an entry
--- ANSWER  {changes, ticks}; entries that are too long to be ours are ''
+-- KEYS    lists
+-- ARGV    most bytes of an entry, then most entries of each list
+-- ANSWER  a list for each; entries that are too long to be ours are ''
 
-local function entries(key, most)
-  local found = call('LRANGE', key, 0, most - 1)
+local lists = {}
+for k = 1, #KEYS do
+  local found = call('LRANGE', KEYS[k], 0, ARGV[k + 1] - 1)
   for i = 1, #found do
-    if #found[i] > ARGV[3] + 0 then found[i] = '' end
+    if #found[i] > ARGV[1] + 0 then found[i] = '' end
   end
-  return found
+  lists[k] = found
 end
-
-return { entries(KEYS[1], ARGV[1]), entries(KEYS[2], ARGV[2]) }
+return lists

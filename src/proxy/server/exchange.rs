@@ -52,8 +52,8 @@ pub struct Exchange {
     pub cluster: Option<Arc<Cluster>>,
     /// What filters said of it.
     pub dynamic_metadata: Metadata,
-    /// Headers that filters put on any answer to it.
-    pub answer_headers: HeaderMap,
+    /// Headers that filters put on any answer to it, in the order in which it passed them.
+    pub answer_headers: Vec<HeaderMap>,
     /// How often it was sent upstream.
     pub attempts: u32,
     /// The host that was tried last.
@@ -170,7 +170,7 @@ impl Exchange {
             route: None,
             cluster: None,
             dynamic_metadata: Metadata::new(),
-            answer_headers: HeaderMap::new(),
+            answer_headers: Vec::new(),
             attempts: 0,
             upstream_host: None,
             upstream_local_address: None,

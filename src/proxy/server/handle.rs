@@ -254,7 +254,8 @@ fn respond(
     }
     exchange.status = Some(response.status().as_u16());
     let filters_headers = std::mem::take(&mut exchange.answer_headers);
-    for (name, value) in &filters_headers {
+    // An answer goes through the filters the other way round.
+    for (name, value) in filters_headers.iter().rev().flatten() {
         response.headers_mut().append(name, value.clone());
     }
     if let Ok(server) = HeaderValue::from_str(&listener.settings.server_name) {

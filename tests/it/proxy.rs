@@ -27,5 +27,6 @@ mod shares;
 mod silence;
 mod stage;
 mod subject;
+mod told;
 mod upstream;
 mod upstream_http2;

@@ -96,7 +96,11 @@ fn check(exchange: &Exchange) -> Result<(), Box<LocalReply>> {
     let (max, headers) = (exchange.listener.settings.max_headers_count as usize, exchange.head.headers.len());
     if headers > max {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-        let reply = LocalReply::new(status, "Request Header Fields Too Large", "http1.too_many_headers");
+        let details = match exchange.protocol {
+            Protocol::Http2 => "http2.too_many_headers",
+            Protocol::Http10 | Protocol::Http11 => "http1.too_many_headers",
+        };
+        let reply = LocalReply::new(status, "Request Header Fields Too Large", details);
         return Err(Box::new(reply.flag(ResponseFlag::DownstreamProtocolError)));
     }
     Ok(())

@@ -117,7 +117,7 @@ fn is_answer_retried(policy: &RetryPolicy, status: u16, headers: &HeaderMap, is_
 
 fn is_reset_retried(policy: &RetryPolicy, reason: ResetReason) -> bool {
     // A breaker that is open would be met again, and retries are what it protects from.
-    if reason == ResetReason::Overflow {
+    if reason.is_overflow() {
         return false;
     }
     policy.retry_on.iter().any(|wanted| match wanted {
@@ -201,6 +201,7 @@ mod tests {
     fn an_open_breaker_is_never_tried_again_and_connections_only_where_asked_for() {
         let retried = |word, reason| retries(&policy(&[word], 1)).judge_reset(reason) == Verdict::Retry;
         assert!(!retried(RetryOn::ServerError, ResetReason::Overflow));
+        assert!(!retried(RetryOn::ServerError, ResetReason::ActiveOverflow));
         assert!(retried(RetryOn::ServerError, ResetReason::ConnectionTermination));
         assert!(retried(RetryOn::ConnectFailure, ResetReason::RemoteConnectionFailure));
         assert!(retried(RetryOn::ConnectFailure, ResetReason::ConnectionTimeout));

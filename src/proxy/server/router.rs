@@ -131,7 +131,7 @@ async fn tries(
                 retries.judge_answer(status, response.headers())
             }
             Tried::Reset(reset) => {
-                if reset.reason != ResetReason::Overflow {
+                if !reset.reason.is_overflow() {
                     host.stats.rq_error.increment();
                     cluster.report(&host, Outcome::ConnectFailed);
                 }
@@ -353,7 +353,7 @@ fn reset_reply(cluster: &Cluster, reset: &Reset, was_retried: bool, flags: &[Res
     let details = format!("upstream_reset_before_response_started{{{text}{transport}}}").replace(' ', "_");
     let mut reply = LocalReply::new(status, body, details);
     reply.flags.extend(flags);
-    if reset.reason == ResetReason::Overflow {
+    if reset.reason.is_overflow() {
         reply = reply.header("x-envoy-overloaded", "true");
     }
     reply.flag(reset.reason.flag())

@@ -135,6 +135,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_run_unless_told_otherwise_takes_less_than_three_minutes() {
+        let length = parse(["tidegate-demo"]).unwrap().length;
+        let stages: Duration = Stage::ALL.into_iter().map(|stage| length * stage.lengths()).sum();
+        // Starting and ending the programs takes some 15 s.
+        assert!(stages < Duration::from_secs(180 - 15), "{stages:?}");
+    }
+
+    #[test]
     fn a_wrong_flag_is_told_with_its_value() {
         for (flag, value) in [("--length", "5"), ("--overload", "NaN"), ("--stages", "adaptve"), ("--seed", "x")] {
             let error = parse(["tidegate-demo", flag, value]).unwrap_err().to_string();

@@ -59,7 +59,7 @@ impl Run {
     async fn is_under_way(&self) {
         eventually("the load has begun", RUN_MAX, async || self.process.stderr().contains(" of 600 s").then_some(()))
             .await;
-        // Redis, the shop's three and Envoy. Tidegate is started with an empty environment.
+        // Redis, the shop's three and the proxy. Tidegate is started with an empty environment.
         assert!(self.children().len() >= 5, "{:?}", self.children());
     }
 
@@ -89,15 +89,12 @@ fn is_empty(folder: &Path) -> bool {
     std::fs::read_dir(folder).unwrap().flatten().all(|entry| entry.file_name() == "page.html")
 }
 
-#[tokio::test]
-async fn a_run_tells_every_stage_in_a_table_and_on_a_page_and_leaves_nothing() {
-    if !can_run() || program("prometheus", None, "REQUIRE_PROMETHEUS").is_none() {
-        return;
-    }
-    let mut run = Run::start(&["--length", "3s", "--json"]);
+/// A run of all stages, to its end: the table, the page, and nothing left behind.
+async fn tells_every_stage(mut run: Run, proxy: &str) {
     let ended = run.process.wait(RUN_MAX).await;
     assert!(ended.status.success(), "{}", ended.stderr);
     let results: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(results["proxy"], proxy);
     let stages = results["stages"].as_array().unwrap();
     assert_eq!(stages.len(), Stage::ALL.len());
     assert!(results["tidegate"].as_str().unwrap().starts_with("2 replicas"), "{}", results["tidegate"]);
@@ -131,20 +128,21 @@ async fn a_run_tells_every_stage_in_a_table_and_on_a_page_and_leaves_nothing() {
     run.leaves_nothing().await;
 }
 
-/// The same with the proxy that is beside it.
 #[tokio::test]
-async fn a_run_without_envoy_uses_the_bundled_proxy() {
-    if Redis::stopped().is_none() {
+async fn a_run_tells_every_stage_in_a_table_and_on_a_page_and_leaves_nothing() {
+    if !can_run() || program("prometheus", None, "REQUIRE_PROMETHEUS").is_none() {
         return;
     }
-    let mut run = Run::start_with(&["--stages", "global_limit", "--length", "3s", "--json"]);
-    let ended = run.process.wait(RUN_MAX).await;
-    assert!(ended.status.success(), "{}", ended.stderr);
-    let results: Value = serde_json::from_str(&ended.stdout).unwrap();
-    assert_eq!(results["proxy"], "tidegate-proxy");
-    let during = &results["stages"][0]["during"];
-    assert!(during["good"].as_u64().unwrap() > 0 && during["refused"].as_u64().unwrap() > 0, "{during}");
-    run.leaves_nothing().await;
+    tells_every_stage(Run::start(&["--length", "3s", "--json"]), "envoy").await;
+}
+
+/// The same with the proxy that is beside it.
+#[tokio::test]
+async fn a_run_without_envoy_tells_every_stage_with_the_bundled_proxy() {
+    if Redis::stopped().is_none() || program("prometheus", None, "REQUIRE_PROMETHEUS").is_none() {
+        return;
+    }
+    tells_every_stage(Run::start_with(&["--length", "3s", "--json"]), "tidegate-proxy").await;
 }
 
 #[tokio::test]
@@ -167,13 +165,31 @@ async fn without_redis_one_tidegate_counts_in_memory() {
 }
 
 #[tokio::test]
-async fn an_interrupt_ends_everything_that_a_run_has_started() {
+async fn being_asked_to_end_ends_everything_that_a_run_has_started() {
     if !can_run() {
         return;
     }
     let mut run = Run::start(&["--stages", "global_limit", "--length", "600s"]);
     run.is_under_way().await;
     run.process.terminate();
+    ends_everything(run).await;
+}
+
+/// As Ctrl-C does it.
+#[tokio::test]
+async fn an_interrupt_from_the_keyboard_ends_everything_with_the_bundled_proxy() {
+    if Redis::stopped().is_none() {
+        return;
+    }
+    let run = Run::start_with(&["--stages", "global_limit", "--length", "600s"]);
+    run.is_under_way().await;
+    let interrupted = Command::new("sh").args(["-c", &format!("kill -INT {}", run.process.id())]).status();
+    assert!(interrupted.unwrap().success(), "it still runs");
+    ends_everything(run).await;
+}
+
+/// A run that was asked to end does, with all that it has started, and says so.
+async fn ends_everything(mut run: Run) {
     let ended = run.process.wait(PATIENCE).await;
     assert_eq!(ended.status.code(), Some(130), "{}", ended.stderr);
     assert!(ended.stderr.contains("interrupted; everything that was started has been ended"), "{}", ended.stderr);

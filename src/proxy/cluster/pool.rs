@@ -170,11 +170,11 @@ impl Pool {
     fn begin(self: &Arc<Pool>, state: &mut State, connection: Connection) -> Result<Stream, Reset> {
         let traffic = &self.settings.stats.traffic;
         let Some(permit) = self.settings.breakers.requests.try_acquire() else {
-            traffic.upstream_rq_pending_overflow.increment();
+            traffic.upstream_rq_active_overflow.increment();
             if matches!(connection.sender, Sender::Http1(_)) {
                 state.ready.push(connection);
             }
-            return Err(ResetReason::Overflow.into());
+            return Err(ResetReason::ActiveOverflow.into());
         };
         connection.facts.active.fetch_add(1, Ordering::Relaxed);
         connection.facts.total.fetch_add(1, Ordering::Relaxed);

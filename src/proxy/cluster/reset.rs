@@ -21,8 +21,10 @@ pub enum ResetReason {
     ConnectionTimeout,
     /// The connection ended.
     ConnectionTermination,
-    /// A circuit breaker is open.
+    /// A circuit breaker is open: the request may not wait for a connection.
     Overflow,
+    /// A circuit breaker is open: there is a connection, and too many requests are under way.
+    ActiveOverflow,
     /// We gave it up.
     LocalReset,
     /// The host reset it.
@@ -83,7 +85,7 @@ impl ResetReason {
             ResetReason::RemoteConnectionFailure => "remote connection failure",
             ResetReason::ConnectionTimeout => "connection timeout",
             ResetReason::ConnectionTermination => "connection termination",
-            ResetReason::Overflow => "overflow",
+            ResetReason::Overflow | ResetReason::ActiveOverflow => "overflow",
             ResetReason::LocalReset => "local reset",
             ResetReason::RemoteReset => "remote reset",
             ResetReason::RemoteRefusedStream => "remote refused stream reset",
@@ -99,11 +101,17 @@ impl ResetReason {
                 ResponseFlag::UpstreamConnectionFailure
             }
             ResetReason::ConnectionTermination => ResponseFlag::UpstreamConnectionTermination,
-            ResetReason::Overflow => ResponseFlag::UpstreamOverflow,
+            ResetReason::Overflow | ResetReason::ActiveOverflow => ResponseFlag::UpstreamOverflow,
             ResetReason::LocalReset => ResponseFlag::LocalReset,
             ResetReason::RemoteReset | ResetReason::RemoteRefusedStream => ResponseFlag::UpstreamRemoteReset,
             ResetReason::ProtocolError => ResponseFlag::UpstreamProtocolError,
         }
+    }
+
+    /// Whether a circuit breaker is open.
+    #[must_use]
+    pub fn is_overflow(self) -> bool {
+        matches!(self, ResetReason::Overflow | ResetReason::ActiveOverflow)
     }
 
     /// Whether there was no connection.

@@ -52,8 +52,8 @@ pub struct Exchange {
     pub cluster: Option<Arc<Cluster>>,
     /// What filters said of it.
     pub dynamic_metadata: Metadata,
-    /// Headers that filters put on any answer to it.
-    pub answer_headers: HeaderMap,
+    /// Headers that filters put on any answer to it, in the order in which it passed them.
+    pub answer_headers: Vec<HeaderMap>,
     /// How often it was sent upstream.
     pub attempts: u32,
     /// The host that was tried last.
@@ -78,6 +78,8 @@ pub struct Exchange {
     pub is_health_check: bool,
     /// Whether the answer was sent to its end, or broken off for a reason that the flags say.
     pub is_complete: bool,
+    /// Whether it was broken off after its head, so that its last byte never came.
+    pub is_broken_off: bool,
     /// What filters want done at the end.
     pub at_end: Vec<AtEnd>,
 }
@@ -170,7 +172,7 @@ impl Exchange {
             route: None,
             cluster: None,
             dynamic_metadata: Metadata::new(),
-            answer_headers: HeaderMap::new(),
+            answer_headers: Vec::new(),
             attempts: 0,
             upstream_host: None,
             upstream_local_address: None,
@@ -183,6 +185,7 @@ impl Exchange {
             bytes_sent: 0,
             is_health_check: false,
             is_complete: false,
+            is_broken_off: false,
             at_end: Vec::new(),
         }
     }
@@ -194,6 +197,7 @@ impl Exchange {
         let now = Instant::now();
         let route = self.route.as_deref();
         let is_routed = route.is_some_and(|route| matches!(route.action, RouteTo::Cluster(_)));
+        let is_sent = self.upstream_local_address.is_some();
         Record {
             request: Some(self.head.borrow()),
             response_headers: self.status.map(|_| &self.response_headers),
@@ -204,9 +208,12 @@ impl Exchange {
             bytes_sent: self.bytes_sent,
             duration: Some(since_start(now)),
             request_duration: self.progress.completed_at().map(since_start),
-            request_tx_duration: self.progress.completed_at().map(since_start).filter(|_| self.attempts > 0),
+            request_tx_duration: self.progress.completed_at().map(since_start).filter(|_| is_sent),
             response_duration: self.answered.map(since_start),
-            response_tx_duration: self.answered.map(|answered| now.saturating_duration_since(answered)),
+            response_tx_duration: self
+                .answered
+                .filter(|_| !self.is_broken_off)
+                .map(|answered| now.saturating_duration_since(answered)),
             upstream_host: self.upstream_host,
             upstream_local_address: self.upstream_local_address,
             upstream_cluster: self.cluster.as_ref().filter(|_| is_routed).map(|cluster| cluster.settings.name.as_str()),
@@ -234,6 +241,7 @@ impl Exchange {
         self.flags.set(flag);
         self.details = details.into();
         self.is_complete = true;
+        self.is_broken_off = true;
     }
 
     /// How long ago its head came.
@@ -250,6 +258,7 @@ impl Drop for Exchange {
             stats.record_time(u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX));
         } else {
             stats.downstream.downstream_rq_rx_reset.increment();
+            self.is_broken_off = true;
             self.flags.set(ResponseFlag::DownstreamConnectionTermination);
             self.details = Cow::Borrowed("downstream_remote_disconnect");
         }

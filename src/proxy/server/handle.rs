@@ -96,7 +96,11 @@ fn check(exchange: &Exchange) -> Result<(), Box<LocalReply>> {
     let (max, headers) = (exchange.listener.settings.max_headers_count as usize, exchange.head.headers.len());
     if headers > max {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-        let reply = LocalReply::new(status, "Request Header Fields Too Large", "http1.too_many_headers");
+        let details = match exchange.protocol {
+            Protocol::Http2 => "http2.too_many_headers",
+            Protocol::Http10 | Protocol::Http11 => "http1.too_many_headers",
+        };
+        let reply = LocalReply::new(status, "Request Header Fields Too Large", details);
         return Err(Box::new(reply.flag(ResponseFlag::DownstreamProtocolError)));
     }
     Ok(())
@@ -254,7 +258,8 @@ fn respond(
     }
     exchange.status = Some(response.status().as_u16());
     let filters_headers = std::mem::take(&mut exchange.answer_headers);
-    for (name, value) in &filters_headers {
+    // An answer goes through the filters the other way round.
+    for (name, value) in filters_headers.iter().rev().flatten() {
         response.headers_mut().append(name, value.clone());
     }
     if let Ok(server) = HeaderValue::from_str(&listener.settings.server_name) {

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use http::StatusCode;
-use http::header::HeaderValue;
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
 
 use super::exchange::Exchange;
 use super::reply::LocalReply;
@@ -20,15 +20,16 @@ pub fn check(filter: &HealthCheckFilter, exchange: &mut Exchange) -> Result<(), 
     let is_failing = context.is_failing_health_checks.load(Ordering::Relaxed);
     let own_cluster = HeaderValue::from_str(&context.node.cluster);
     if is_failing {
-        let headers = &mut exchange.answer_headers;
-        headers.insert("x-envoy-immediate-health-check-fail", HeaderValue::from_static("true"));
+        let name = HeaderName::from_static("x-envoy-immediate-health-check-fail");
+        exchange.answer_headers.push(HeaderMap::from_iter([(name, HeaderValue::from_static("true"))]));
     }
     if !headers_match(&filter.headers, &exchange.head.borrow()) {
         return Ok(());
     }
     exchange.is_health_check = true;
     if let Ok(own_cluster) = own_cluster {
-        exchange.answer_headers.insert("x-envoy-upstream-healthchecked-cluster", own_cluster);
+        let name = HeaderName::from_static("x-envoy-upstream-healthchecked-cluster");
+        exchange.answer_headers.push(HeaderMap::from_iter([(name, own_cluster)]));
     }
     let stats = &exchange.listener.stats.health_check;
     stats.request_total.increment();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
@@ -93,12 +94,12 @@ impl LocalLimiter {
             return;
         }
         let reset = speaker.reset.as_secs() + u64::from(speaker.reset.subsec_nanos() > 0);
-        for (name, value) in [
+        let headers = [
             ("x-ratelimit-limit", u64::from(speaker.max)),
             ("x-ratelimit-remaining", u64::from(speaker.remaining)),
             ("x-ratelimit-reset", reset),
-        ] {
-            exchange.answer_headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
-        }
+        ];
+        let headers = headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from(value)));
+        exchange.answer_headers.push(HeaderMap::from_iter(headers));
     }
 }

@@ -19,6 +19,7 @@ pub mod drain;
 pub mod exchange;
 pub mod fault;
 pub mod filters;
+mod grpc_answer;
 pub mod handle;
 pub mod heads;
 pub mod health_check;

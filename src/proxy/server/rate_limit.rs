@@ -182,11 +182,13 @@ impl RateLimiter {
             stats.ok.increment();
         }
         if !is_refused {
+            let mut headers = HeaderMap::new();
             if is_over && !settings.disable_x_envoy_ratelimited_header {
-                exchange.answer_headers.insert("x-envoy-ratelimited", HeaderValue::from_static("true"));
+                headers.insert("x-envoy-ratelimited", HeaderValue::from_static("true"));
             }
-            exchange.answer_headers.extend(told.into_iter().flatten());
-            append(&mut exchange.answer_headers, &answer.response_headers_to_add);
+            headers.extend(told.into_iter().flatten());
+            append(&mut headers, &answer.response_headers_to_add);
+            exchange.answer_headers.push(headers);
             for (name, value) in answer.request_headers_to_add.iter().filter_map(header) {
                 exchange.head.headers.insert(name, value);
             }

@@ -62,8 +62,9 @@ impl<'p> Retries<'p> {
 
     /// An answer came. A verdict to retry uses up one try.
     pub fn judge_answer(&mut self, status: u16, headers: &HeaderMap) -> Verdict {
-        let told = self.is_early_data && status == TOO_EARLY;
-        let wanted = !told && self.policy.is_some_and(|policy| is_answer_retried(policy, status, headers));
+        // Of the codes that are retried; another word may still want it.
+        let is_told = self.is_early_data && status == TOO_EARLY;
+        let wanted = self.policy.is_some_and(|policy| is_answer_retried(policy, status, headers, is_told));
         self.spend(wanted)
     }
 
@@ -93,7 +94,7 @@ impl<'p> Retries<'p> {
     }
 }
 
-fn is_answer_retried(policy: &RetryPolicy, status: u16, headers: &HeaderMap) -> bool {
+fn is_answer_retried(policy: &RetryPolicy, status: u16, headers: &HeaderMap, is_told: bool) -> bool {
     // Whoever was rate limited is not helped by asking again at once.
     if headers.contains_key("x-envoy-ratelimited") {
         return policy.retry_on.contains(&RetryOn::EnvoyRateLimited);
@@ -103,7 +104,7 @@ fn is_answer_retried(policy: &RetryPolicy, status: u16, headers: &HeaderMap) -> 
         RetryOn::ServerError => (500..600).contains(&status),
         RetryOn::GatewayError => (502..=504).contains(&status),
         RetryOn::Retriable4xx => status == 409,
-        RetryOn::RetriableStatusCodes => policy.retriable_status_codes.contains(&status),
+        RetryOn::RetriableStatusCodes => !is_told && policy.retriable_status_codes.contains(&status),
         RetryOn::RetriableHeaders => any_header_matches(&policy.retriable_headers, headers),
         RetryOn::Grpc(wanted) => grpc_status == Some(*wanted as u64),
         RetryOn::Reset
@@ -116,7 +117,7 @@ fn is_answer_retried(policy: &RetryPolicy, status: u16, headers: &HeaderMap) -> 
 
 fn is_reset_retried(policy: &RetryPolicy, reason: ResetReason) -> bool {
     // A breaker that is open would be met again, and retries are what it protects from.
-    if reason == ResetReason::Overflow {
+    if reason.is_overflow() {
         return false;
     }
     policy.retry_on.iter().any(|wanted| match wanted {
@@ -200,6 +201,7 @@ mod tests {
     fn an_open_breaker_is_never_tried_again_and_connections_only_where_asked_for() {
         let retried = |word, reason| retries(&policy(&[word], 1)).judge_reset(reason) == Verdict::Retry;
         assert!(!retried(RetryOn::ServerError, ResetReason::Overflow));
+        assert!(!retried(RetryOn::ServerError, ResetReason::ActiveOverflow));
         assert!(retried(RetryOn::ServerError, ResetReason::ConnectionTermination));
         assert!(retried(RetryOn::ConnectFailure, ResetReason::RemoteConnectionFailure));
         assert!(retried(RetryOn::ConnectFailure, ResetReason::ConnectionTimeout));
@@ -269,6 +271,13 @@ mod tests {
         assert_eq!(retries(&policy).judge_answer(425, &HeaderMap::new()), Verdict::Retry);
         let mut tries = Retries::new(Some(&policy), &request(&early));
         assert_eq!(tries.judge_answer(425, &HeaderMap::new()), Verdict::Accept);
+        let by_header = RetryPolicy {
+            retry_on: vec![RetryOn::RetriableStatusCodes, RetryOn::RetriableHeaders],
+            retriable_headers: vec![has_header("x-again")],
+            ..policy.clone()
+        };
+        let mut tries = Retries::new(Some(&by_header), &request(&early));
+        assert_eq!(tries.judge_answer(425, &headers("x-again", "1")), Verdict::Retry, "another word wants it");
     }
 
     #[test]

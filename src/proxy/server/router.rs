@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, sleep};
 
 use super::exchange::Exchange;
+use super::grpc_answer::judged_status;
 use super::progress::Progress;
 use super::replay::Replay;
 use super::reply::LocalReply;
@@ -59,6 +61,8 @@ enum Tried {
     Answered(Response<AnswerBody>),
     Reset(Reset),
     TimedOut,
+    /// The request can't be written down for the host.
+    Unspeakable,
 }
 
 impl Decided {
@@ -120,13 +124,14 @@ async fn tries(
         let verdict = match &tried {
             Tried::Answered(response) => {
                 let status = response.status().as_u16();
-                cluster.report(&host, Outcome::Response(status));
+                let judged = judged_status(status, response.headers(), exchange.head.is_grpc());
+                cluster.report(&host, Outcome::Response(judged));
                 let count = if status >= 500 { &host.stats.rq_error } else { &host.stats.rq_success };
                 count.increment();
                 retries.judge_answer(status, response.headers())
             }
             Tried::Reset(reset) => {
-                if reset.reason != ResetReason::Overflow {
+                if !reset.reason.is_overflow() {
                     host.stats.rq_error.increment();
                     cluster.report(&host, Outcome::ConnectFailed);
                 }
@@ -139,6 +144,8 @@ async fn tries(
                 cluster.report(&host, Outcome::Timeout);
                 retries.judge_reset(ResetReason::LocalReset)
             }
+            // Another host would be told nothing better.
+            Tried::Unspeakable => Verdict::Accept,
         };
         _retrying = None;
         let why_final = match again(cluster, verdict, body) {
@@ -209,6 +216,11 @@ fn conclude(
             Decided::Upstream(Box::new(HostAnswer { response, host, cluster: Arc::clone(cluster), deadline }))
         }
         Tried::TimedOut => Decided::local(timed_out(cluster, "upstream_per_try_timeout", &flags)),
+        Tried::Unspeakable => {
+            let status = StatusCode::BAD_REQUEST;
+            let text = "the rewritten path or host is none in HTTP";
+            Decided::local(LocalReply::new(status, text, "rewritten_to_no_path_or_host"))
+        }
         Tried::Reset(reset) => Decided::local(reset_reply(cluster, &reset, retries.made() > 0, &flags)),
     }
 }
@@ -240,7 +252,7 @@ async fn one_try(
         }
     };
     exchange.upstream_local_address = stream.local_address();
-    let request = upstream_request(exchange, routing, &stream, body);
+    let Some(request) = upstream_request(exchange, routing, &stream, body) else { return Tried::Unspeakable };
     // A try that would be given as long as the whole request needs no limit of its own.
     let per_try = routing.retry_policy.and_then(|policy| policy.per_try_timeout);
     let per_try = per_try.filter(|limit| routing.action.timeout.is_none_or(|timeout| *limit < timeout));
@@ -261,22 +273,24 @@ async fn one_try(
     }
 }
 
-fn upstream_request(exchange: &Exchange, routing: Routing<'_>, stream: &Stream, body: Body) -> Request<Body> {
+/// The request as the host is sent it; `None` if its path or host, which may have been rewritten, is none. Nothing takes
+/// the place of such a path: the client would reach what it didn't ask for.
+fn upstream_request(exchange: &Exchange, routing: Routing<'_>, stream: &Stream, body: Body) -> Option<Request<Body>> {
     let head = &exchange.head;
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 3);
     let authority = routing.action.host_rewrite_literal.as_ref().unwrap_or(&head.authority);
+    let path = PathAndQuery::try_from(head.path.as_str()).ok();
+    // One that begins otherwise would be taken for a host; of one with a `#` only a part would be left.
+    let path = path.filter(|path| head.path.starts_with('/') && path.as_str() == head.path)?;
     if stream.is_http2() {
-        let path = if head.path.starts_with('/') { head.path.as_str() } else { "/" };
         *request.version_mut() = http::Version::HTTP_2;
-        let uri = Uri::builder().scheme("http").authority(authority.as_str()).path_and_query(path).build();
-        *request.uri_mut() = uri.unwrap_or_else(|_| Uri::from_static("http://upstream/"));
+        *request.uri_mut() =
+            Uri::builder().scheme("http").authority(authority.as_str()).path_and_query(path).build().ok()?;
     } else {
-        *request.uri_mut() = head.path.parse().unwrap_or_else(|_| Uri::from_static("/"));
-        if let Ok(host) = HeaderValue::from_str(authority) {
-            headers.insert(HOST, host);
-        }
+        *request.uri_mut() = Uri::from(path);
+        headers.insert(HOST, HeaderValue::from_str(authority).ok()?);
     }
     headers.extend(head.headers.clone());
     let may_have_body = !matches!(head.method, Method::GET | Method::HEAD | Method::DELETE | Method::TRACE);
@@ -292,7 +306,7 @@ fn upstream_request(exchange: &Exchange, routing: Routing<'_>, stream: &Stream, 
         headers.insert(HeaderName::from_static("x-envoy-expected-rq-timeout-ms"), HeaderValue::from(milliseconds));
     }
     *request.headers_mut() = headers;
-    request
+    Some(request)
 }
 
 /// How long the host may take, in ms: a try's limit, else what is left of the request's.
@@ -339,7 +353,7 @@ fn reset_reply(cluster: &Cluster, reset: &Reset, was_retried: bool, flags: &[Res
     let details = format!("upstream_reset_before_response_started{{{text}{transport}}}").replace(' ', "_");
     let mut reply = LocalReply::new(status, body, details);
     reply.flags.extend(flags);
-    if reset.reason == ResetReason::Overflow {
+    if reset.reason.is_overflow() {
         reply = reply.header("x-envoy-overloaded", "true");
     }
     reply.flag(reset.reason.flag())

@@ -139,7 +139,7 @@ async fn send(
         }
         Err(reset) => {
             host.stats.rq_error.increment();
-            if reset.reason != ResetReason::Overflow {
+            if !reset.reason.is_overflow() {
                 cluster.report(&host, Outcome::ConnectFailed);
             }
             Err(reset)

@@ -53,7 +53,7 @@ group! {
             upstream_cx_total, upstream_cx_http1_total, upstream_cx_http2_total, upstream_cx_connect_fail,
             upstream_cx_connect_timeout, upstream_cx_overflow, upstream_cx_destroy, upstream_cx_none_healthy,
             upstream_cx_protocol_error,
-            upstream_rq_total, upstream_rq_pending_total, upstream_rq_pending_overflow,
+            upstream_rq_total, upstream_rq_pending_total, upstream_rq_pending_overflow, upstream_rq_active_overflow,
             upstream_rq_pending_failure_eject, upstream_rq_cancelled, upstream_rq_timeout,
             upstream_rq_per_try_timeout, upstream_rq_max_duration_reached, upstream_rq_rx_reset, upstream_rq_tx_reset,
             upstream_rq_retry, upstream_rq_retry_success, upstream_rq_retry_overflow,

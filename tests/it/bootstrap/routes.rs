@@ -108,6 +108,12 @@ fn routes_are_judged_alike() {
         (At::Match, "{ prefix: REMOVED, safe_regex: { regex: 'a)|(b' } }", BothRefuse),
         (At::Match, "{ prefix: REMOVED, safe_regex: { regex: '' } }", BothRefuse),
         (At::Match, "{ prefix: REMOVED, safe_regex: { google_re2: {}, regex: '(?i)a[[:alpha:]]\\d+' } }", BothAccept),
+        (At::Match, "{ prefix: REMOVED, safe_regex: { regex: '/[a&&b]' } }", OnlyEnvoyAccepts), // sets here
+        (At::Match, "{ prefix: REMOVED, safe_regex: { regex: '/[a-z--b]' } }", OnlyEnvoyAccepts),
+        (At::Match, "{ prefix: REMOVED, safe_regex: { regex: '/[a~~b]' } }", OnlyEnvoyAccepts),
+        (At::Match, "{ prefix: REMOVED, safe_regex: { regex: '/[[a]b]' } }", OnlyEnvoyAccepts), // a class in a class here
+        (At::Match, "{ prefix: REMOVED, safe_regex: { regex: '(?x)/ a' } }", BothRefuse),
+        (At::Match, "{ prefix: REMOVED, safe_regex: { regex: '/[\\[\\]&-]' } }", BothAccept),
         (At::Match, "{ headers: [{ name: a }] }", BothAccept),
         (At::Match, "{ headers: [{ name: '' }] }", BothRefuse),
         (At::Match, "{ headers: [{ name: a, string_match: { prefix: '' } }] }", BothRefuse),
@@ -147,6 +153,7 @@ fn routes_are_judged_alike() {
         (At::Action, "{ regex_rewrite: { pattern: { regex: a } } }", BothAccept),
         (At::Action, "{ regex_rewrite: { pattern: { regex: '(' }, substitution: x } }", BothRefuse),
         (At::Action, "{ regex_rewrite: { pattern: { regex: '' }, substitution: x } }", BothRefuse),
+        (At::Action, "{ regex_rewrite: { pattern: { regex: '[a&&b]' }, substitution: x } }", OnlyEnvoyAccepts), // sets here
         (At::Action, "{ regex_rewrite: { substitution: x } }", BothRefuse),
         (At::Action, "{ regex_rewrite: { pattern: { regex: a }, substitution: '\\1' } }", OnlyEnvoyAccepts), // no such group
         (At::Action, "{ regex_rewrite: { pattern: { regex: a }, substitution: '\\x' } }", OnlyEnvoyAccepts), // no rewrite

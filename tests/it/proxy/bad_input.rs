@@ -43,15 +43,29 @@ fn config(places: &Places<'_>) -> serde_json::Value {
 #[tokio::test]
 async fn what_is_no_http_is_refused_alike() {
     same(config, async |stage| {
-        for request in [
-            "this is nothing\r\n\r\n".to_owned(),
-            "GET / HTTP/1.1\r\n\r\n".to_owned(),
-            "GET /hello HTTP/1.0\r\nhost: test\r\n\r\n".to_owned(),
-            format!("GET / HTTP/1.1\r\nhost: test\r\nx-big: {}\r\n\r\n", "a".repeat(100 << 10)),
-            format!("GET / HTTP/1.1\r\nhost: test\r\n{}\r\n", "x-many: 1\r\n".repeat(150)),
-            "OPTIONS * HTTP/1.1\r\nhost: test\r\n\r\n".to_owned(),
+        // With what ours says of it, where that is DPE.
+        for (request, details) in [
+            ("this is nothing\r\n\r\n".to_owned(), Some("http1.codec_error")),
+            ("GET / HTTP/1.1\r\n\r\n".to_owned(), None),
+            ("GET /hello HTTP/1.0\r\nhost: test\r\n\r\n".to_owned(), Some("low_version")),
+            (
+                format!("GET / HTTP/1.1\r\nhost: test\r\nx-big: {}\r\n\r\n", "a".repeat(100 << 10)),
+                Some("http1.headers_too_large"),
+            ),
+            (
+                format!("GET / HTTP/1.1\r\nhost: test\r\n{}\r\n", "x-many: 1\r\n".repeat(150)),
+                Some("http1.headers_too_large"),
+            ),
+            (
+                format!("GET / HTTP/1.1\r\nhost: test\r\n{}\r\n", "x-many: 1\r\n".repeat(100_000)),
+                Some("http1.headers_too_large"),
+            ),
+            ("OPTIONS * HTTP/1.1\r\nhost: test\r\n\r\n".to_owned(), None),
         ] {
-            stage.expect_log_line();
+            match details {
+                Some(details) => stage.expect_protocol_error(details),
+                None => stage.expect_log_line(),
+            }
             let answer = raw(stage.subject.address("main"), request.as_bytes()).await;
             // Of the status line, the status: the library answers HTTP/1.0 in its own version.
             let status = answer.split(' ').nth(1).unwrap_or("nothing").to_owned();
@@ -61,6 +75,42 @@ async fn what_is_no_http_is_refused_alike() {
         stage.get("/hello").await;
     })
     .await;
+}
+
+/// A request over HTTP/2 with that many headers: its status, or that there was no answer.
+async fn with_headers(address: SocketAddr, count: usize) -> Option<u16> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    let mut request = http::Request::get("http://test/hello").body(()).unwrap();
+    for _ in 0..count {
+        request.headers_mut().append("x-many", http::HeaderValue::from_static("1"));
+    }
+    let (answer, _) = sender.send_request(request, true).unwrap();
+    let answer = timeout(PATIENCE, answer).await.expect("it is answered or given up");
+    connection.abort();
+    answer.ok().map(|answer| answer.status().as_u16())
+}
+
+#[tokio::test]
+async fn a_head_of_too_many_headers_is_refused_over_http2() {
+    for kind in [Kind::Envoy, Kind::Ours] {
+        let Some(mut stage) = Stage::start(kind, config).await else { return };
+        let address = stage.subject.address("main");
+        // More than may be; more than is read; so many that they come in frames without end, which ends the connection.
+        for (count, status) in [(150, Some(431)), (5_000, Some(431)), (100_000, None)] {
+            let told = with_headers(address, count).await;
+            // Envoy resets the stream, see docs/proxy.md.
+            assert_eq!(told, status.filter(|_| kind == Kind::Ours), "{kind:?}, {count} headers");
+            assert_eq!(stage.get("/hello").await, 200, "{kind:?} is as well as before");
+        }
+        if kind == Kind::Ours {
+            // The library answers the second itself, and nothing of it is logged.
+            stage.expect_protocol_error("http2.too_many_headers");
+            stage.finish().await;
+        }
+    }
 }
 
 #[tokio::test]

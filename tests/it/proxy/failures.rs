@@ -18,6 +18,7 @@ fn clusters(places: &Places<'_>) -> Vec<Value> {
             cluster("narrow", &[places.upstream]),
             &breakers(&json!({ "max_connections": 1, "max_pending_requests": 1 })),
         ),
+        with(cluster("single", &[places.upstream]), &breakers(&json!({ "max_requests": 1 }))),
         with(cluster("no-retries", &[places.upstream]), &breakers(&json!({ "max_retries": 0 }))),
     ]
 }
@@ -33,6 +34,7 @@ fn routes() -> Vec<Value> {
         // Long enough to see them wait on a busy machine; who comes first is given up well before the one who waits.
         with(route("/narrow-first", "narrow"), &json!({ "route": { "timeout": "3s" } })),
         with(route("/narrow", "narrow"), &json!({ "route": { "timeout": "5s" } })),
+        with(route("/single", "single"), &json!({ "route": { "timeout": "5s" } })),
         retried("/no-retries", "no-retries", &json!({ "retry_on": "5xx", "num_retries": 3 })),
         retried("/retried", "up", &json!({ "retry_on": "5xx,reset,connect-failure", "num_retries": 2 })),
         retried("/retried-dead", "dead", &json!({ "retry_on": "connect-failure", "num_retries": 2 })),
@@ -138,6 +140,27 @@ async fn a_breaker_that_is_open_refuses_at_once() {
             let status = request.await.unwrap();
             stage.note(format!("the held one got {status}"));
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_request_more_than_may_be_under_way_is_refused() {
+    same(config, async |stage| {
+        let address = stage.subject.address("main");
+        let held =
+            tokio::spawn(async move { crate::support::client::Http::new(address).get("/single/never").await.status });
+        eventually("one is under way", PATIENCE, async || (stage.upstream.count("/single/never") == 1).then_some(()))
+            .await;
+        stage.expect_log_line();
+        stage.get("/single/hello").await;
+        let open = stage.subject.statistic("cluster.single.circuit_breakers.default.rq_open").await;
+        stage.note(format!("open: {open}"));
+        let status = held.await.unwrap();
+        stage.note(format!("the held one got {status}"));
+        stage.get("/single/hello").await;
+        let open = stage.subject.statistic("cluster.single.circuit_breakers.default.rq_open").await;
+        stage.note(format!("open: {open}"));
     })
     .await;
 }

@@ -179,3 +179,29 @@ async fn failing_its_own_health_check_asks_clients_to_go() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn a_grpc_answer_is_judged_by_the_status_in_its_head() {
+    // 503 is asked for last: once it has been noticed, so have the others.
+    const STATUSES: [&str; 19] =
+        ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "15", "16", "17", "x", "14"];
+    let config = |places: &Places<'_>| {
+        let judged = json!({ "outlier_detection": { "consecutive_5xx": 1, "consecutive_gateway_failure": 1,
+            "enforcing_consecutive_gateway_failure": 100, "base_ejection_time": "60s", "max_ejection_percent": 100 } });
+        let names = STATUSES.iter().flat_map(|status| [format!("grpc{status}"), format!("plain{status}")]);
+        let names: Vec<String> = names.collect();
+        let routes: Vec<Value> = names.iter().map(|name| route(&format!("/{name}/"), name)).collect();
+        let clusters: Vec<Value> = names.iter().map(|name| with(cluster(name, &[places.upstream]), &judged)).collect();
+        bootstrap(&[listener("main", places.folder, &[], &routes)], &clusters)
+    };
+    same(config, async |stage| {
+        for status in STATUSES {
+            stage.get(&format!("/plain{status}/grpc-{status}")).await;
+            let request = http::Request::post(format!("/grpc{status}/grpc-{status}"));
+            let request = request.header("content-type", "application/grpc").body(bytes::Bytes::new()).unwrap();
+            stage.ask("main", request).await;
+        }
+        becomes(stage, "cluster.grpc14.outlier_detection.ejections_active", 1).await;
+    })
+    .await;
+}

@@ -289,6 +289,30 @@ async fn answers_of_the_service_have_the_same_effect() {
 }
 
 #[tokio::test]
+async fn what_is_over_the_limit_gets_the_status_that_was_asked_for() {
+    for (code, resource_exhausted) in [("ServiceUnavailable", false), ("TooManyRequests", true), ("OK", false)] {
+        same_questions(
+            json!({ "rate_limited_status": { "code": code },
+                "rate_limited_as_resource_exhausted": resource_exhausted }),
+            vec![limited("/", &generic("all"))],
+            |recorder| {
+                recorder.answer_with(RateLimitResponse {
+                    overall_code: Code::OverLimit.into(),
+                    ..RateLimitResponse::default()
+                });
+            },
+            async |stage| {
+                stage.get("/hello").await;
+                let grpc = Request::post("/hello").header("content-type", "application/grpc");
+                stage.ask("main", grpc.body(Bytes::new()).unwrap()).await;
+            },
+            2,
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_service_that_is_not_there_lets_pass_or_refuses() {
     for filter in [
         json!({}),

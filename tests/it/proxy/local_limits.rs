@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::Request;
 use serde_json::{Value, json};
 
-use super::config::{bootstrap, cluster, filter, listener, of_type, route, with};
+use super::config::{bootstrap, cluster, filter, http, listener, of_type, route, with};
 use super::limits::limited;
 use super::stage::{Places, Stage, same};
 
@@ -51,6 +51,8 @@ async fn ask(stage: &mut Stage, listener: &str, path: &str, headers: &str) {
 struct Scenario {
     name: &'static str,
     filter: Value,
+    /// Of the virtual host.
+    rate_limits: Value,
     routes: Vec<Value>,
     requests: &'static [(&'static str, &'static str)],
 }
@@ -60,10 +62,12 @@ async fn same_scenarios(scenarios: Vec<Scenario>) {
     let config = |places: &Places<'_>| {
         let listeners: Vec<Value> = scenarios
             .iter()
-            .map(|Scenario { name, filter: settings, routes, .. }| {
+            .map(|Scenario { name, filter: settings, rate_limits, routes, .. }| {
                 let told = json!({ "enable_x_ratelimit_headers": "DRAFT_VERSION_03" });
                 let settings = with(with(enforced(name), &told), settings);
-                listener(name, places.folder, &[filter(NAME, LOCAL, &settings)], routes)
+                let mut listener = listener(name, places.folder, &[filter(NAME, LOCAL, &settings)], routes);
+                http(&mut listener)["route_config"]["virtual_hosts"][0]["rate_limits"] = rate_limits.clone();
+                listener
             })
             .collect();
         bootstrap(&listeners, &[cluster("up", &[places.upstream])])
@@ -83,6 +87,7 @@ async fn descriptors_have_buckets_of_their_own() {
     let scenario = |name, filter, rate_limits, requests| Scenario {
         name,
         filter,
+        rate_limits: json!([]),
         routes: vec![limited("/", &rate_limits)],
         requests,
     };
@@ -153,34 +158,26 @@ async fn descriptors_have_buckets_of_their_own() {
 #[tokio::test]
 async fn rate_limits_of_the_filter_and_of_routes_describe_as_in_envoy() {
     let one = || json!({ "token_bucket": tokens_of(50), "descriptors": [descriptor("a", Some("1"), 1)] });
-    let requests: &[(&str, &str)] = &[("/", "a=1"), ("/", "a=1"), ("/", "a=1")];
     let direct = || json!({ "match": { "prefix": "/direct" }, "direct_response": { "status": 200 } });
-    let mut of_host = Vec::new();
-    for (name, option) in [("host-instead", "OVERRIDE"), ("host-besides", "INCLUDE"), ("host-ignored", "IGNORE")] {
-        of_host.push(Scenario {
-            name,
-            filter: with(one(), &json!({ "vh_rate_limits": option })),
-            routes: vec![limited("/", &json!([by("b")]))],
-            requests,
-        });
-    }
     let in_filter = |name, rate_limit: Value, requests| Scenario {
         name,
         filter: with(
             with(one(), &json!({ "descriptors": [descriptor("a", Some("1"), 5)] })),
             &json!({ "rate_limits": [rate_limit] }),
         ),
+        rate_limits: json!([]),
         routes: vec![limited("/routed", &json!([by("b")])), direct()],
         requests,
     };
     let in_route = |name, filter: Value, rate_limit: Value| Scenario {
         name,
         filter: with(one(), &filter),
+        rate_limits: json!([]),
         routes: vec![direct(), limited("/", &json!([rate_limit]))],
         requests: &[("/", "a=1"), ("/", "a=1"), ("/direct", "a=1")],
     };
     let with_option = |option: &str| with(by("a"), &json!({ "x_ratelimit_option": option }));
-    let mut scenarios = vec![
+    same_scenarios(vec![
         in_filter("filter", by("a"), &[("/routed", "a=1"), ("/direct", "a=1"), ("/nowhere", "a=1")]),
         in_filter(
             "filter-hits",
@@ -217,9 +214,68 @@ async fn rate_limits_of_the_filter_and_of_routes_describe_as_in_envoy() {
             json!({}),
             with(by("a"), &json!({ "limit": { "rate_limit": { "requests_per_unit": 9, "unit": "DAY" } } })),
         ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn rate_limits_of_a_virtual_host_go_instead_of_a_routes_besides_them_or_not_at_all() {
+    let scenario = |(name, option): (&'static str, Option<&str>)| Scenario {
+        name,
+        filter: with(
+            json!({ "token_bucket": tokens_of(50),
+                "descriptors": [descriptor("a", Some("1"), 3), descriptor("b", Some("1"), 2)] }),
+            &option.map_or(json!({}), |option| json!({ "vh_rate_limits": option })),
+        ),
+        rate_limits: json!([by("a")]),
+        routes: vec![
+            limited("/limited", &json!([by("b")])),
+            with(limited("/included", &json!([by("b")])), &json!({ "route": { "include_vh_rate_limits": true } })),
+            route("/", "up"),
+        ],
+        // Which bucket speaks, and how much is left in it, says who counted.
+        requests: &[
+            ("/limited", "a=1"),
+            ("/limited", "b=1"),
+            ("/bare", "a=1"),
+            ("/included", "a=1"),
+            ("/included", "b=1"),
+            ("/limited", "a=1 b=1"),
+            ("/bare", "a=1"),
+            ("/bare", "a=1"),
+            ("/limited", "a=1"),
+        ],
+    };
+    let options = [
+        ("host-unsaid", None),
+        ("host-instead", Some("OVERRIDE")),
+        ("host-besides", Some("INCLUDE")),
+        ("host-ignored", Some("IGNORE")),
     ];
-    scenarios.append(&mut of_host);
-    same_scenarios(scenarios).await;
+    same_scenarios(options.into_iter().map(scenario).collect()).await;
+}
+
+#[tokio::test]
+async fn each_of_two_filters_says_what_it_has_left() {
+    let config = |places: &Places<'_>| {
+        let told = json!({ "enable_x_ratelimit_headers": "DRAFT_VERSION_03" });
+        let one = |name: &str, header: &str, tokens: u32| {
+            let own = json!({ "token_bucket": tokens_of(50), "rate_limits": [by(header)],
+                "descriptors": [descriptor(header, Some("1"), tokens)] });
+            filter(name, LOCAL, &with(with(enforced(name), &told), &own))
+        };
+        let filters = [one("first", "a", 3), one("second", "b", 2)];
+        bootstrap(
+            &[listener("main", places.folder, &filters, &[route("/", "up")])],
+            &[cluster("up", &[places.upstream])],
+        )
+    };
+    same(config, async |stage| {
+        for headers in ["a=1 b=1", "a=1", "b=1", "", "a=1 b=1", "a=1 b=1"] {
+            ask(stage, "main", "/hello", headers).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

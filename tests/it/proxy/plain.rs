@@ -4,8 +4,10 @@ use bytes::Bytes;
 use http::Request;
 use serde_json::{Value, json};
 
+use super::config::http2;
 use super::config::{bootstrap, cluster, http, listener, route, with};
 use super::stage::{Places, Stage, same};
+use super::subject::Kind;
 
 fn to_upstream(places: &Places<'_>) -> Value {
     bootstrap(&[listener("main", places.folder, &[], &[route("/", "up")])], &[cluster("up", &[places.upstream])])
@@ -181,4 +183,35 @@ async fn an_expression_rewrites_the_path_and_not_the_query() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_path_or_host_that_is_none_after_its_rewriting_leads_nowhere_else() {
+    let config = |places: &Places<'_>| {
+        let rewritten = |prefix: &str, cluster: &str, substitution: &str| {
+            let rewrite = json!({ "pattern": { "regex": "^.*$" }, "substitution": substitution });
+            with(route(prefix, cluster), &json!({ "route": { "regex_rewrite": rewrite } }))
+        };
+        let mut routes = vec![with(route("/host", "up2"), &json!({ "route": { "host_rewrite_literal": "a|b" } }))];
+        for cluster in ["up", "up2"] {
+            for (name, substitution) in [("less", "/a<b"), ("word", "word"), ("hash", "/a#b"), ("none", "")] {
+                routes.push(rewritten(&format!("/{cluster}/{name}"), cluster, substitution));
+            }
+        }
+        routes.push(route("/", "up"));
+        let clusters = [cluster("up", &[places.upstream]), http2(cluster("up2", &[places.upstream]))];
+        bootstrap(&[listener("main", places.folder, &[], &routes)], &clusters)
+    };
+    let Some(mut stage) = Stage::start(Kind::Ours, config).await else { return };
+    for path in
+        ["/host", "/up/less", "/up/word", "/up/hash", "/up/none", "/up2/less", "/up2/word", "/up2/hash", "/up2/none"]
+    {
+        assert_eq!(stage.get(path).await, 400, "{path}");
+    }
+    let heads = stage.upstream.heads();
+    // In HTTP/2 a connection begins with words of its own.
+    assert!(!heads.iter().any(|head| head.starts_with("GET")), "{heads:?}");
+    assert_eq!(stage.get("/hello").await, 200);
+    let told = stage.finish().await.join("\n");
+    assert_eq!(told.matches(" 400 - rewritten_to_no_path_or_host ").count(), 9, "{told}");
 }

@@ -76,7 +76,13 @@ async fn headers_of_the_request_decide_whether_it_is_retried() {
         let asked_for = json!({ "retry_on": "5xx", "retriable_request_headers":
             [{ "name": "x-again", "string_match": { "prefix": "y" } }, { "name": "x-too" }] });
         let early = json!({ "retry_on": "retriable-status-codes", "retriable_status_codes": [425] });
-        let routes = [retried("/asked", "up", &asked_for), retried("/early", "up", &early)];
+        let by_header = json!({ "retry_on": "retriable-status-codes,retriable-headers",
+            "retriable_headers": [{ "name": "content-length" }] });
+        let routes = [
+            retried("/asked", "up", &asked_for),
+            retried("/early", "up", &early),
+            retried("/header", "up", &with(early.clone(), &by_header)),
+        ];
         bootstrap(&[listener("main", places.folder, &[], &routes)], &[cluster("up", &[places.upstream])])
     };
     same(config, async |stage| {
@@ -87,6 +93,7 @@ async fn headers_of_the_request_decide_whether_it_is_retried() {
             ("/asked/3/503", "x-too", "1"),
             ("/early/0/425", "x-other", "1"),
             ("/early/1/425", "early-data", "1"),
+            ("/header/0/425", "early-data", "1"),
         ] {
             stage.ask("main", Request::get(path).header(name, value).body(Bytes::new()).unwrap()).await;
             let count = stage.upstream.count(path);

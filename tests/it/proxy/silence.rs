@@ -68,7 +68,7 @@ async fn the_limits_on_requests_and_streams_hold_for_a_head_too() {
 #[tokio::test]
 async fn the_limit_on_a_request_counts_from_its_first_byte() {
     same(
-        |places| config(places, &json!({ "request_timeout": "1.2s" })),
+        |places| config(places, &json!({ "request_timeout": "3s" })),
         async |stage| {
             let address = stage.subject.address("main");
             let (mut first, mut second) = (Kept::open(address).await, Kept::open(address).await);

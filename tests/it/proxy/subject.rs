@@ -62,7 +62,12 @@ impl Subject {
 
     /// The lines of its access log, once there are that many.
     pub(super) async fn log_lines(&self, count: usize) -> Vec<String> {
-        let path = self.folder.path().join("access.log");
+        self.lines_of("access.log", count).await
+    }
+
+    /// The same of another log in its folder.
+    pub(super) async fn lines_of(&self, file: &str, count: usize) -> Vec<String> {
+        let path = self.folder.path().join(file);
         eventually(&format!("{count} requests are logged"), PATIENCE, async || {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             let lines: Vec<String> = text.lines().map(str::to_owned).collect();

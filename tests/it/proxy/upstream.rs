@@ -79,7 +79,7 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
         };
         let behaviour = path.rsplit('/').next().unwrap_or_default();
         let behaviour = status.map_or(behaviour.to_owned(), |status| status.to_string());
-        while buffer.len() < length && behaviour != "early" {
+        while buffer.len() < length {
             if read_more(&mut stream, &mut buffer).await.is_none() {
                 return;
             }

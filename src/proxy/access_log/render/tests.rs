@@ -52,6 +52,7 @@ fn print(format: &str) -> (String, String) {
         response_duration: Some(Duration::from_millis(5)),
         response_tx_duration: Some(Duration::from_millis(6)),
         upstream_host: Some("[::1]:80".parse().unwrap()),
+        upstream_local_address: Some("[::1]:4000".parse().unwrap()),
         upstream_cluster: Some("inventory"),
         upstream_transport_failure_reason: Some("connection refused"),
         upstream_request_attempt_count: 2,

@@ -2,6 +2,7 @@
 
 use super::super::object::Object;
 use super::super::value::Value;
+use super::expression::differs_from_re2;
 use crate::proxy::matching::{
     FullRegex, HeaderMatcher, HeaderRule, Pattern, QueryParameterMatcher, QueryParameterRule, StringMatcher,
 };
@@ -122,11 +123,16 @@ pub(super) fn regex_rewrite(value: &Value<'_>) -> Option<RegexRewrite> {
 
 /// `regex` of a `RegexMatcher`.
 fn expression<'n>(value: &Value<'n>) -> Option<Value<'n>> {
-    value.object(|matcher| {
+    let regex = value.object(|matcher| {
         // The only engine, and it needs no saying.
         matcher.object("google_re2", |_| ());
         matcher.required("regex")
-    })?
+    })??;
+    if let Some(difference) = differs_from_re2(regex.word()?) {
+        regex.mistake(difference);
+        return None;
+    }
+    Some(regex)
 }
 
 fn no_expression(value: &Value<'_>, error: &regex::Error) {

@@ -4,6 +4,7 @@
 
 mod access_log;
 mod cluster;
+mod expression;
 mod filter;
 mod health;
 mod http;

@@ -157,6 +157,10 @@ fn envoy_cluster(envoy: &EnvoySignals) -> String {
     if envoy.matchers.is_empty() { cluster } else { format!("{cluster},{}", envoy.matchers) }
 }
 
+/// What Envoy counts of requests that it answered itself: two breakers, and nobody to send them to.
+const NEVER_SENT: [&str; 3] =
+    ["upstream_rq_pending_overflow", "upstream_rq_active_overflow", "upstream_cx_none_healthy"];
+
 fn of_envoy(envoy: &EnvoySignals, latency: Option<&LatencyTarget>, range: &str) -> Vec<(Term, String)> {
     let cluster = envoy_cluster(envoy);
     let of_cluster = |name: &str| selected("envoy_cluster_", name, &[&cluster]);
@@ -164,10 +168,7 @@ fn of_envoy(envoy: &EnvoySignals, latency: Option<&LatencyTarget>, range: &str) 
     let mut terms = vec![
         (Term::Answered, increase(&of_class(envoy, "!=\"4\""), range)),
         (Term::Failed, increase(&of_class(envoy, "=\"5\""), range)),
-        (
-            Term::FailedLocally,
-            format!("({} + {})", or_zero("upstream_rq_pending_overflow"), or_zero("upstream_cx_none_healthy")),
-        ),
+        (Term::FailedLocally, format!("({})", NEVER_SENT.map(or_zero).join(" + "))),
     ];
     let ours: Vec<String> =
         [(envoy.limited_status_is_5xx, "ratelimit_over_limit"), (envoy.failure_mode_deny, "ratelimit_error")]
@@ -322,7 +323,7 @@ mod tests {
         let text = query(&SignalSpec::Envoy(envoy()), &targets(true), WINDOW, None);
         let expected = r#"label_replace(sum(increase(envoy_cluster_upstream_rq_xx{envoy_cluster_name="shop",envoy_response_code_class!="4"}[15s])), "q", "n", "", "")
 or label_replace(sum(increase(envoy_cluster_upstream_rq_xx{envoy_cluster_name="shop",envoy_response_code_class="5"}[15s])), "q", "k", "", "")
-or label_replace(((sum(increase(envoy_cluster_upstream_rq_pending_overflow{envoy_cluster_name="shop"}[15s])) or vector(0)) + (sum(increase(envoy_cluster_upstream_cx_none_healthy{envoy_cluster_name="shop"}[15s])) or vector(0))), "q", "local", "", "")
+or label_replace(((sum(increase(envoy_cluster_upstream_rq_pending_overflow{envoy_cluster_name="shop"}[15s])) or vector(0)) + (sum(increase(envoy_cluster_upstream_rq_active_overflow{envoy_cluster_name="shop"}[15s])) or vector(0)) + (sum(increase(envoy_cluster_upstream_cx_none_healthy{envoy_cluster_name="shop"}[15s])) or vector(0))), "q", "local", "", "")
 or label_replace(sum by (le) (increase(envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="shop"}[15s])), "q", "le", "", "")
 or label_replace(sum(increase(envoy_cluster_upstream_rq_time_sum{envoy_cluster_name="shop"}[15s])), "q", "lat_sum", "", "")
 or label_replace(sum(increase(envoy_cluster_upstream_rq_time_count{envoy_cluster_name="shop"}[15s])), "q", "lat_count", "", "")"#;

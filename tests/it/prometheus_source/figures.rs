@@ -74,6 +74,7 @@ async fn an_envoy_s_answers_are_those_of_all_its_instances_without_what_limits_r
     envoy(&mut history, "instance=\"1\"", [60.0, 400.0, 4.0]);
     envoy(&mut history, "instance=\"2\"", [30.0, 0.0, 6.0]);
     history.counter("envoy_cluster_upstream_rq_pending_overflow{envoy_cluster_name=\"c\",instance=\"2\"}", 2.0);
+    history.counter("envoy_cluster_upstream_rq_active_overflow{envoy_cluster_name=\"c\",instance=\"2\"}", 1.0);
     // Two versions of Envoy write one edge in two ways.
     times(&mut history, "instance=\"1\"", [("250", 40.0), ("500", 55.0), ("+Inf", 60.0)], 6_000.0);
     times(&mut history, "instance=\"2\"", [("250.0", 20.0), ("500.0", 30.0), ("+Inf", 30.0)], 3_000.0);
@@ -83,7 +84,7 @@ async fn an_envoy_s_answers_are_those_of_all_its_instances_without_what_limits_r
         source(&at(prometheus.address()), &format!("{ENVOY}, targets: {{latency: {{p90: 250ms}}}}"));
     let (rates, latency) = steady(&source.sample(&service, &windows(5), now()).await);
     // A third of the 90 answers whose times are known are above 250 ms, so a third of all 100.
-    assert_eq!(rates, Rates { answered: 100.0, failed: 10.0, local: 2.0, slow: 33.3 });
+    assert_eq!(rates, Rates { answered: 100.0, failed: 10.0, local: 3.0, slow: 33.3 });
     assert_eq!(latency, Some(0.1));
     assert_eq!(source.scrape_interval(&service).await, Some(STEP));
 

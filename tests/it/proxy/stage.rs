@@ -9,7 +9,7 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::subject::{Kind, Subject};
 use super::upstream::Scripted;
@@ -72,6 +72,7 @@ const HEADERS: [&str; 18] = [
 pub(super) struct Stage {
     pub(super) subject: Subject,
     pub(super) upstream: Scripted,
+    _refusing: TcpSocket,
     transcript: Vec<String>,
     requests: usize,
     /// The details of what it is to log as no HTTP; the library refuses that, and says less of it than Envoy.
@@ -124,8 +125,10 @@ impl Stage {
 
     async fn start_with(kind: Kind, arguments: &[&str], config: impl Fn(&Places<'_>) -> Value) -> Option<Stage> {
         let upstream = Scripted::start().await;
-        // Bound and let go: a port that is closed for as long as the test takes.
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Bound and never listened at: a port that refuses for as long as the test takes, and nobody else is given.
+        let refusing = TcpSocket::new_v4().unwrap();
+        refusing.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let nobody = refusing.local_addr().unwrap();
         let subject = Subject::start(kind, arguments, |folder| {
             config(&Places { folder: folder.path(), upstream: upstream.address(), nobody })
         })
@@ -133,6 +136,7 @@ impl Stage {
         let mut stage = Stage {
             subject,
             upstream,
+            _refusing: refusing,
             transcript: Vec::new(),
             requests: 0,
             protocol_errors: Vec::new(),

@@ -358,7 +358,7 @@ or label_replace(sum(increase(envoy_cluster_upstream_rq_time_count{envoy_cluster
     fn further_matchers_are_beside_ours() {
         let matchers = "job=\"envoy\"".to_owned();
         let text = query(&SignalSpec::Envoy(EnvoySignals { matchers, ..envoy() }), &targets(false), WINDOW, None);
-        assert_eq!(text.matches("{envoy_cluster_name=\"shop\",job=\"envoy\"").count(), 6, "{text}");
+        assert_eq!(text.matches("{envoy_cluster_name=\"shop\",job=\"envoy\"").count(), 7, "{text}");
         let histogram = HistogramSignals {
             metric: "m".to_owned(),
             matchers: String::new(),

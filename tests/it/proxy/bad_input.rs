@@ -190,6 +190,18 @@ async fn a_port_that_is_taken_is_named_in_a_sentence() {
         ended.stderr
     );
     assert!(ended.stderr.contains("another process has the port"), "{}", ended.stderr);
+
+    let folder = TempDir::new().unwrap();
+    let mut main = listener("main", folder.path(), &[], &[]);
+    main["address"]["socket_address"]["port_value"] = port.into();
+    let ended = run(&bootstrap(&[main], &[]).to_string(), &[]).await;
+    assert!(!ended.status.success());
+    let sentence = format!("listener \"main\" can't listen on 127.0.0.1:{port}");
+    assert!(
+        ended.stderr.contains(&sentence) && ended.stderr.contains("another process has the port"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[tokio::test]

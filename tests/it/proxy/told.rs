@@ -8,6 +8,7 @@ use tidegate::proxy::access_log::Field;
 
 use super::config::{bootstrap, cluster, http, listener, of_type, route, with};
 use super::stage::{Places, same};
+use crate::support::{PATIENCE, eventually};
 
 /// Those that take an argument.
 const WITH_ARGUMENTS: [&str; 17] = [
@@ -118,6 +119,53 @@ async fn every_command_operator_says_the_same() {
                 let value = line.get(&operator).map_or("nothing".to_owned(), Value::to_string);
                 stage.note(format!("JSON {operator}: {}", masked(&operator, &value)));
             }
+        }
+    })
+    .await;
+}
+
+/// A listener whose log has no format, in a file and on standard output.
+fn by_default(places: &Places<'_>) -> Value {
+    let mut main = listener("main", places.folder, &[], &[route("/dead", "dead"), route("/", "up")]);
+    let logs = http(&mut main)["access_log"].as_array_mut().unwrap();
+    let file = json!({ "path": places.folder.join("default.text") });
+    logs.push(json!({ "name": "file", "typed_config": of_type("access_loggers.file.v3.FileAccessLog", &file) }));
+    let stdout = of_type("access_loggers.stream.v3.StdoutAccessLog", &json!({}));
+    logs.push(json!({ "name": "stdout", "typed_config": stdout }));
+    bootstrap(&[main], &[cluster("up", &[places.upstream]), cluster("dead", &[places.nobody])])
+}
+
+/// A line of the default format without what differs from run to run: `[time] "request" numbers "…" "…" "id" "…" "host"`.
+fn default_masked(line: &str) -> String {
+    let mut parts: Vec<String> = line.split('"').map(str::to_owned).collect();
+    assert_eq!(parts.len(), 13, "{line}");
+    let digits = |text: &str| text.chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
+    parts[0] = digits(&parts[0]);
+    let is_time = |place: usize| place == 5 || place == 6;
+    let numbers = parts[2].split(' ').enumerate();
+    let numbers = numbers.map(|(place, number)| if is_time(place) && number != "-" { "#" } else { number });
+    parts[2] = numbers.collect::<Vec<_>>().join(" ");
+    parts[7] = format!("{} letters", parts[7].len());
+    parts[11] = masked("UPSTREAM_HOST", &parts[11]);
+    parts.join("\"")
+}
+
+#[tokio::test]
+async fn without_a_format_a_line_is_envoys_in_a_file_and_on_standard_output() {
+    same(by_default, async |stage| {
+        for path in ["/hello", "/503", "/dead"] {
+            let request = Request::get(path).header("user-agent", "a test").header("x-forwarded-for", "1.2.3.4");
+            stage.ask("main", request.body(Bytes::new()).unwrap()).await;
+        }
+        let of_file = stage.subject.lines_of("default.text", 3).await;
+        let of_stdout = eventually("three lines are on standard output", PATIENCE, async || {
+            let lines: Vec<String> = stage.subject.process.stdout().lines().map(str::to_owned).collect();
+            (lines.len() >= 3).then_some(lines)
+        })
+        .await;
+        assert_eq!(of_stdout, of_file);
+        for line in of_file {
+            stage.note(default_masked(&line));
         }
     })
     .await;

@@ -139,8 +139,7 @@ fn by_default(places: &Places<'_>) -> Value {
 fn default_masked(line: &str) -> String {
     let mut parts: Vec<String> = line.split('"').map(str::to_owned).collect();
     assert_eq!(parts.len(), 13, "{line}");
-    let digits = |text: &str| text.chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
-    parts[0] = digits(&parts[0]);
+    parts[0] = parts[0].chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
     let is_time = |place: usize| place == 5 || place == 6;
     let numbers = parts[2].split(' ').enumerate();
     let numbers = numbers.map(|(place, number)| if is_time(place) && number != "-" { "#" } else { number });

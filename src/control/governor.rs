@@ -32,6 +32,9 @@ pub(super) struct Governor {
     absence: Option<Absence>,
     /// Whether that was told.
     is_blind: bool,
+    /// Whether the answers were not believed when they were judged last, and whether that was told.
+    is_doubted: bool,
+    is_doubt_told: bool,
     /// When the windows ended that had data last.
     signal_at: Option<Timestamp>,
     /// The questions since the last tick that had no usable answer.
@@ -124,6 +127,8 @@ impl Governor {
             backoff: Backoff::default(),
             absence: None,
             is_blind: false,
+            is_doubted: false,
+            is_doubt_told: false,
             signal_at: None,
             failures: Vec::new(),
             due,
@@ -341,9 +346,13 @@ impl Governor {
             Some(doubt) => doubt::believed(observation, &doubt, judge),
             None => observation,
         };
+        self.is_doubted = false;
         match seen.sample.as_ref().map(|sample| (sample.at, &sample.fast)) {
             Some((at, Ok(_))) => self.signal_at = Some(at),
-            Some((_, Err(absence))) if absence.kind == AbsenceKind::Implausible => self.failures.push(absence.kind),
+            Some((_, Err(absence))) if absence.kind == AbsenceKind::Implausible => {
+                self.is_doubted = true;
+                self.failures.push(absence.kind);
+            }
             _ => {}
         }
         seen
@@ -373,10 +382,11 @@ impl Governor {
     fn tell(&mut self, decision: &Decision) {
         let name = &*self.service.name;
         let is_blind = matches!(decision.cause, Cause::NoData | Cause::NoDataLong | Cause::RaiseUnconfirmed);
-        if is_blind && !self.is_blind {
+        // That it is another's data is told also where there was none before.
+        if is_blind && (!self.is_blind || (self.is_doubted && !self.is_doubt_told)) {
             let reason = decision.absence.as_deref().unwrap_or("no reason was given");
             tracing::warn!(service = name, "{name}: no data: {reason}; the limit stands at {}/s", decision.to);
-            self.is_blind = true;
+            (self.is_blind, self.is_doubt_told) = (true, self.is_doubted);
         } else if !decision.judged.is_empty() && std::mem::take(&mut self.is_blind) {
             tracing::info!(service = name, "{name}: there is data again");
         }

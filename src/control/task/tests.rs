@@ -1,5 +1,7 @@
 //! The whole controller over a made-up service, in paused time: a store, a limiter in front, a clock that follows.
 
+mod doubt;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -7,7 +9,7 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::control::command::{Commands, commands};
 use crate::control::hand::{Asked, OperatorsHand, Order, Signature};
-use crate::control::law::{Hand, Law};
+use crate::control::law::Hand;
 use crate::control::record::{Change, MemoryRecords, Record, Remembered, Update, Written};
 use crate::counters::any::AnyStore;
 use crate::counters::memory::{MemoryLimits, MemoryStore};
@@ -17,7 +19,7 @@ use crate::key::CounterKey;
 use crate::limiter::{Limiter, LimiterOptions};
 use crate::metrics::Metrics;
 use crate::rate::Rate;
-use crate::rules::service::{Service, ServiceMode};
+use crate::rules::service::Service;
 use crate::rules::{SourceFile, load};
 use crate::signal::{Absence, AbsenceKind, Counts, Sample, Windows};
 use crate::table::{TableWriter, limit_table};
@@ -366,26 +368,6 @@ async fn a_service_that_is_off_stands_at_its_upper_bound() {
     let world = World::new("off");
     let passed = world.offer(1_000, 30).await;
     assert!((395..=405).contains(&passed), "{passed}");
-    world.end().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn metrics_that_cannot_be_the_service_s_count_as_none_and_are_recorded_as_such() {
-    let world = World::overloaded("enforce").await;
-    let (before, begun) = (world.limit(), world.store.now());
-    world.plant.0.told.store(20, Ordering::Relaxed);
-    world.offer(90, 60).await;
-    assert!(world.limit() <= before * 1.1, "one raise at most, on what was told before");
-    let view = Arc::clone(&world.view.borrow());
-    let last = view.services[0].last.clone().unwrap();
-    let why = last.decision.absence.clone().unwrap();
-    assert!(why.starts_with("the metrics are not believed: they have "), "{why}");
-    assert!(last.signal_at.unwrap() < begun.saturating_add(Duration::from_secs(10)), "nothing is known since");
-    assert!(view.failed_fetches.iter().any(|(kind, count)| *kind == AbsenceKind::Implausible && *count > 10));
-    let made_of = last.made_of.as_deref().unwrap();
-    let law = Law::of(&view.services[0].service, Duration::from_secs(1));
-    let (_, again) = made_of.again(&made_of.state, ServiceMode::Enforce, &law);
-    assert_eq!(again, last.decision, "what is recorded is what was believed");
     world.end().await;
 }
 

@@ -30,17 +30,25 @@ pub(super) struct Governor {
     backoff: Backoff,
     /// Why the source had no data when it was asked last.
     absence: Option<Absence>,
-    /// Whether that was told.
-    is_blind: bool,
-    /// Whether the answers were not believed when they were judged last, and whether that was told.
-    is_doubted: bool,
-    is_doubt_told: bool,
+    /// What was told of the data last.
+    told: Told,
     /// When the windows ended that had data last.
     signal_at: Option<Timestamp>,
     /// The questions since the last tick that had no usable answer.
     pub(super) failures: Vec<AbsenceKind>,
     /// When it decides next.
     pub(super) due: Instant,
+}
+
+/// What the log says of the data; what is worse comes later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    /// There is some.
+    Data,
+    /// There is none.
+    Absent,
+    /// There is, and it is not believed.
+    Doubted,
 }
 
 /// The record as it was last loaded or written.
@@ -126,9 +134,7 @@ impl Governor {
             loaded: None,
             backoff: Backoff::default(),
             absence: None,
-            is_blind: false,
-            is_doubted: false,
-            is_doubt_told: false,
+            told: Told::Data,
             signal_at: None,
             failures: Vec::new(),
             due,
@@ -234,7 +240,7 @@ impl Governor {
             Written::Done { generation, at } => {
                 (record.generation, record.at) = (generation, at);
                 self.loaded = Some(Loaded { state, generation, epoch });
-                self.tell(&record.decision);
+                self.tell(&record);
                 Ok(Outcome::Decided(Arc::new(record)))
             }
             Written::Deposed => Ok(Outcome::Deposed),
@@ -346,13 +352,9 @@ impl Governor {
             Some(doubt) => doubt::believed(observation, &doubt, judge),
             None => observation,
         };
-        self.is_doubted = false;
         match seen.sample.as_ref().map(|sample| (sample.at, &sample.fast)) {
             Some((at, Ok(_))) => self.signal_at = Some(at),
-            Some((_, Err(absence))) if absence.kind == AbsenceKind::Implausible => {
-                self.is_doubted = true;
-                self.failures.push(absence.kind);
-            }
+            Some((_, Err(absence))) if absence.kind == AbsenceKind::Implausible => self.failures.push(absence.kind),
             _ => {}
         }
         seen
@@ -379,15 +381,20 @@ impl Governor {
     }
 
     /// Logs what is new: each change, and the begin and end of a time without data.
-    fn tell(&mut self, decision: &Decision) {
+    fn tell(&mut self, record: &DecisionRecord) {
+        let decision = &record.decision;
         let name = &*self.service.name;
         let is_blind = matches!(decision.cause, Cause::NoData | Cause::NoDataLong | Cause::RaiseUnconfirmed);
+        let sample = record.made_of.as_ref().and_then(|made_of| made_of.seen.sample.as_ref());
+        let absence = sample.and_then(|sample| sample.fast.as_ref().err());
+        let is_doubted = absence.is_some_and(|absence| absence.kind == AbsenceKind::Implausible);
         // That it is another's data is told also where there was none before.
-        if is_blind && (!self.is_blind || (self.is_doubted && !self.is_doubt_told)) {
+        let now = if is_doubted { Told::Doubted } else { Told::Absent };
+        if is_blind && now > self.told {
             let reason = decision.absence.as_deref().unwrap_or("no reason was given");
             tracing::warn!(service = name, "{name}: no data: {reason}; the limit stands at {}/s", decision.to);
-            (self.is_blind, self.is_doubt_told) = (true, self.is_doubted);
-        } else if !decision.judged.is_empty() && std::mem::take(&mut self.is_blind) {
+            self.told = now;
+        } else if !decision.judged.is_empty() && std::mem::replace(&mut self.told, Told::Data) != Told::Data {
             tracing::info!(service = name, "{name}: there is data again");
         }
         if decision.is_news() {

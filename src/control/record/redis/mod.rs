@@ -76,6 +76,16 @@ impl RedisRecords {
         RedisRecords { link: Link::new(connector), keys: Keys::new(key_prefix), id, times }
     }
 
+    /// What lists hold, at most so many entries of each.
+    async fn listed<const N: usize>(&self, lists: [(Vec<u8>, usize); N]) -> Result<[Vec<Change>; N], RecordError> {
+        let numbers = std::iter::once(ENTRY_STORED_BYTES_MAX).chain(lists.iter().map(|(_, most)| *most));
+        let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
+        let arguments: Vec<&[u8]> = numbers.iter().map(|number| number.as_bytes()).collect();
+        let answer = self.run(&REMEMBERED, &lists.map(|(key, _)| key), &arguments).await?;
+        let found: Vec<Vec<Change>> = answer.iter().map(entries).collect();
+        found.try_into().map_err(|_| odd("for what is remembered"))
+    }
+
     async fn run(&self, script: &Script, keys: &[Vec<u8>], arguments: &[&[u8]]) -> Result<Vec<Value>, RecordError> {
         let mut lent = self.link.lend().await?;
         let number = lent.number();
@@ -233,20 +243,14 @@ impl RecordStore for RedisRecords {
     }
 
     async fn remembered(&self, service: &str) -> Result<Remembered, RecordError> {
-        let keys = [self.keys.changes(service), self.keys.ticks(service)];
-        let numbers = [ENTRY_STORED_BYTES_MAX, CHANGES_MAX, TICKS_MAX].map(|number| number.to_string());
-        let arguments = numbers.each_ref().map(|number| number.as_bytes());
-        let answer = self.run(&REMEMBERED, &keys, &arguments).await?;
-        let [changes, ticks] = &answer[..] else { return Err(odd("for what is remembered")) };
-        Ok(Remembered { changes: entries(changes), ticks: entries(ticks) })
+        let lists = [(self.keys.changes(service), CHANGES_MAX), (self.keys.ticks(service), TICKS_MAX)];
+        let [changes, ticks] = self.listed(lists).await?;
+        Ok(Remembered { changes, ticks })
     }
 
     async fn ticks(&self, service: &str) -> Result<Vec<Change>, RecordError> {
-        let numbers = [ENTRY_STORED_BYTES_MAX, TICKS_MAX].map(|number| number.to_string());
-        let arguments = numbers.each_ref().map(|number| number.as_bytes());
-        let answer = self.run(&REMEMBERED, &[self.keys.ticks(service)], &arguments).await?;
-        let [ticks] = &answer[..] else { return Err(odd("for the last ticks")) };
-        Ok(entries(ticks))
+        let [ticks] = self.listed([(self.keys.ticks(service), TICKS_MAX)]).await?;
+        Ok(ticks)
     }
 
     async fn lay(&self, service: &str, order: &Order) -> Result<OperatorsHand, RecordError> {

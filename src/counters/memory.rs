@@ -99,6 +99,7 @@ impl MemoryStore {
         let members = charges.members.iter();
         let hashes: Hashes = members.map(|charge| self.hasher.hash_one(charge.key.as_bytes())).collect();
         let mut shards = Locked::lock(self, &hashes);
+        shards.warm(&hashes);
         // Read under the locks, so that decisions about one counter are dated in the order in which they are made.
         let now = self.clock.now();
         decide_in_place(charges, &hashes, &mut shards, now)
@@ -277,6 +278,19 @@ impl<'a> Locked<'a> {
         shards.sort_unstable();
         shards.dedup();
         Locked { store, guards: shards.into_iter().map(|shard| (shard, lock(&store.shards[shard]))).collect() }
+    }
+
+    /// Begins to fetch what the decision will look at, so that the waits for memory overlap: decided one after the
+    /// other, each counter's would begin when the one before has ended.
+    fn warm(&mut self, hashes: &[u64]) {
+        if hashes.len() < 2 {
+            return;
+        }
+        let places: SmallVec<[Option<usize>; 4]> =
+            hashes.iter().map(|hash| self.of(*hash).likely_place(*hash)).collect();
+        for (hash, place) in hashes.iter().zip(&places) {
+            self.of(*hash).warm(*place);
+        }
     }
 
     fn of(&mut self, hash: u64) -> &mut Shard {

@@ -53,14 +53,16 @@ fn write_limit(out: &mut Out, current: &CurrentLimit) {
 fn number(out: &mut Out, field: u8, value: u64) {
     if value > 0 {
         out.push(field << 3);
+        // Byte by byte: nearly all numbers have one or two.
         let (bytes, length) = varint(value);
-        out.extend_from_slice(&bytes[..length]);
+        bytes[..length].iter().for_each(|byte| out.push(*byte));
     }
 }
 
 /// Writes a field of bytes. Its length stands in front of it, and is written when it is known: nearly always in one byte.
 fn nested(out: &mut Out, field: u8, write: impl FnOnce(&mut Out)) {
-    out.extend_from_slice(&[field << 3 | 2, 0]);
+    out.push(field << 3 | 2);
+    out.push(0);
     let begin = out.len();
     write(out);
     let (bytes, length) = varint((out.len() - begin) as u64);

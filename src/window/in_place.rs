@@ -1,13 +1,13 @@
 //! A charge that is made where a packed counter lies, without unpacking it.
 //!
-//! Most charges change a counter in few bytes: there is room, nothing has left the window since the last hit, and the
-//! packed form is as long afterwards as it was. Unpacking and packing such a counter costs several times what its
+//! Most charges change a counter in few bytes: there is room, and of a log the oldest pairs leave or a new one joins at
+//! most. Unpacking and packing such a counter costs several times what its
 //! arithmetic does. [`Policy::charge_in_place`] recognizes these charges; all others go by
 //! [`decide`](super::decide()), which this agrees with to the byte wherever it has an answer.
 
-use super::log::SlidingWindow;
+use super::log::{self, HEADER, Pair, SlidingWindow};
 use super::{Algorithm, Charging, GateState, NOW_MAX, Policy, Tally, Verdict};
-use super::{bucket, charge, fixed, gate, read_number, write_number};
+use super::{bucket, charge, fixed, gate, write_number};
 use crate::clock::Timestamp;
 use crate::descriptor::Hits;
 
@@ -19,13 +19,18 @@ pub(crate) struct InPlace {
     /// As [`Counter::empty_from_ms`](super::Counter::empty_from_ms) has it, afterwards.
     pub(crate) empty_from_ms: u64,
     /// Some bytes of the packed form, afterwards: from where on, which, how many.
-    from: usize,
+    from: u8,
+    changed: u8,
     bytes: [u8; CHANGED_MAX],
-    changed: usize,
+    /// In a log: how many bytes of older pairs have left, and the one that joins them.
+    left: u16,
+    joins: Option<Pair>,
 }
 
 /// Most bytes of a packed form that change: of a gate's, what belongs to decisions.
 const CHANGED_MAX: usize = gate::BYTES - gate::GOVERNED_BYTES;
+
+const _: () = assert!(gate::BYTES <= 255 && LOG_CHANGED <= CHANGED_MAX, "places in these bytes are kept in one");
 
 /// In a log: the sum, the newest tick and its hits.
 const LOG_CHANGED: usize = 14;
@@ -67,7 +72,7 @@ impl Policy {
                 }
                 tally.charged = gate.admit(&mut state, hits, now);
                 let change = InPlace::new(tally, state.keep_until_ms(), &state.to_bytes()[gate::GOVERNED_BYTES..]);
-                Some(InPlace { from: gate::GOVERNED_BYTES, ..change })
+                Some(InPlace { from: gate::GOVERNED_BYTES as u8, ..change })
             }
         }
     }
@@ -89,26 +94,38 @@ fn charged<A: Algorithm>(
 // === impl SlidingWindow ===
 
 impl SlidingWindow {
-    /// For hits of the newest tick, where no pair has left and the log has this policy's form.
+    /// For a log that holds something and has this policy's form.
     fn charge_in_place(&self, packed: &[u8], hits: Hits, now: Timestamp) -> Option<InPlace> {
         let Hits::Add(hits) = hits else { return None };
-        let header = super::log::header(packed)?;
-        if !self.keeps_form_of(&header) || now.as_millis() / u64::from(self.tick_ms()) > header.newest {
+        let header = log::header(packed)?;
+        if !self.keeps_form_of(&header) {
             return None;
         }
-        let oldest = super::log::oldest(packed, &header);
-        let fits = hits <= self.capacity() && header.sum + hits <= self.capacity();
-        if !fits || (oldest as i64) < self.edge(header.tick, now) {
+        let tick = now.as_millis() / u64::from(self.tick_ms());
+        let edge = self.edge(header.tick, now);
+        // A clock that was set back adds to the newest tick.
+        let newest = tick.max(header.newest);
+        let has_left = (header.newest as i64) < edge;
+        let (sum, left, oldest) = if has_left {
+            (0, packed.len() - HEADER, newest)
+        } else {
+            let left = log::left(packed, &header, edge);
+            (header.sum.checked_sub(left.hits)?, left.bytes, left.oldest)
+        };
+        if has_left && !self.begins_in_form_of(&header) || hits > self.capacity() || sum + hits > self.capacity() {
             return None;
         }
-        let used = header.sum + hits;
+        let used = sum + hits;
+        let joins = (tick > header.newest && !has_left).then(|| header.newest_pair());
+        let newest_hits = if tick > header.newest { hits } else { header.newest_hits + hits };
         let reset_after_ms = self.leaves_after_ms(oldest, now);
         let tally = Tally { verdict: Verdict::Within, charged: true, used, reset_after_ms };
         let mut bytes = [0; LOG_CHANGED];
-        bytes.copy_from_slice(&packed[..LOG_CHANGED]);
         write_number(&mut bytes[0..4], used);
-        write_number(&mut bytes[10..14], read_number(&packed[10..14]) + hits);
-        Some(InPlace::new(tally, self.leaves_at_ms(header.newest, header.tick), &bytes))
+        write_number(&mut bytes[4..10], newest);
+        write_number(&mut bytes[10..14], newest_hits);
+        let change = InPlace::new(tally, self.leaves_at_ms(newest, header.tick), &bytes);
+        Some(InPlace { left: u16::try_from(left).ok()?, joins, ..change })
     }
 }
 
@@ -118,11 +135,44 @@ impl InPlace {
     fn new(tally: Tally, empty_from_ms: u64, changed: &[u8]) -> InPlace {
         let mut bytes = [0; CHANGED_MAX];
         bytes[..changed.len()].copy_from_slice(changed);
-        InPlace { tally, empty_from_ms, from: 0, bytes, changed: changed.len() }
+        InPlace { tally, empty_from_ms, from: 0, changed: changed.len() as u8, bytes, left: 0, joins: None }
     }
 
-    /// Makes the charge. `packed` is what was asked about.
+    /// Whether the packed form is as long afterwards as it was.
+    pub(crate) fn keeps_length(&self) -> bool {
+        self.joined().len() == usize::from(self.left)
+    }
+
+    /// Makes the charge. `packed` is what was asked about, and [keeps its length](InPlace::keeps_length).
     pub(crate) fn write(&self, packed: &mut [u8]) {
-        packed[self.from..self.from + self.changed].copy_from_slice(&self.bytes[..self.changed]);
+        if self.left > 0 {
+            let left = usize::from(self.left);
+            packed.copy_within(HEADER + left.., HEADER);
+            let end = packed.len() - left;
+            packed[end..].copy_from_slice(self.joined());
+        }
+        self.write_changed(packed);
+    }
+
+    /// The charged form of `packed`, which is what was asked about, behind `before`.
+    pub(crate) fn written_behind(&self, before: &[u8], packed: &[u8]) -> Box<[u8]> {
+        let (joined, at) = (self.joined(), before.len());
+        let (head, older) = packed.split_at(HEADER.min(packed.len()));
+        let older = &older[usize::from(self.left)..];
+        let mut all = Vec::with_capacity(at + head.len() + older.len() + joined.len());
+        for part in [before, head, older, joined] {
+            all.extend_from_slice(part);
+        }
+        self.write_changed(&mut all[at..]);
+        all.into_boxed_slice()
+    }
+
+    fn write_changed(&self, packed: &mut [u8]) {
+        let (from, changed) = (usize::from(self.from), usize::from(self.changed));
+        packed[from..from + changed].copy_from_slice(&self.bytes[..changed]);
+    }
+
+    fn joined(&self) -> &[u8] {
+        self.joins.as_ref().map_or(&[], Pair::as_bytes)
     }
 }

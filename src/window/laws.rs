@@ -340,12 +340,18 @@ proptest! {
         let charging = if each { Charging::Each } else { Charging::AllOrNothing };
         run(millis, &steps, policy_at, |_, now, before, policy, hits, _, _| {
             let mut packed = before.with_packed(<[u8]>::to_vec);
+            let mut after = [before.clone()];
+            let member = Member { counter: 0, policy: *policy, hits, enforcement: Enforcement::Enforced };
+            let tally = decide(&mut after, &[member], charging, now)[0];
             if let Some(change) = policy.charge_in_place(&packed, hits, charging, now) {
-                change.write(&mut packed);
-                let mut after = [before.clone()];
-                let member = Member { counter: 0, policy: *policy, hits, enforcement: Enforcement::Enforced };
-                prop_assert_eq!(decide(&mut after, &[member], charging, now)[0], change.tally);
-                prop_assert_eq!(after[0].with_packed(<[u8]>::to_vec), packed);
+                prop_assert_eq!(tally, change.tally);
+                let behind = change.written_behind(b"key", &packed);
+                if change.keeps_length() {
+                    change.write(&mut packed);
+                    prop_assert_eq!(&behind[3..], &packed[..]);
+                }
+                prop_assert_eq!(&behind[..3], b"key");
+                prop_assert_eq!(after[0].with_packed(<[u8]>::to_vec), &behind[3..]);
                 prop_assert_eq!(after[0].empty_from_ms(policy), change.empty_from_ms);
             }
             Ok(())
@@ -367,6 +373,23 @@ fn hits_that_follow_each_other_are_charged_in_place() {
         for other in [Hits::Add(100), Hits::Add(0), Hits::GiveBack(1)] {
             assert!(!in_place(&counter[0], other), "{policy:?}: {other:?}");
         }
+    }
+}
+
+#[test]
+fn a_log_is_charged_in_place_whatever_time_passes() {
+    let policy = of_kind(0, 1_000, 60_000, 64);
+    let mut counter = [policy.empty_counter()];
+    let mut now_ms = START_US / 1_000;
+    charge(&mut counter, policy, Hits::Add(1), Timestamp::from_millis(now_ms));
+    // Ticks of 938 ms: the same one, the next, one pair leaves and one joins, several leave, all have left.
+    for wait_ms in [0, 900, 900, 57_500, 938, 30_000, 31_000, 59_000, 120_000] {
+        now_ms += wait_ms;
+        let now = Timestamp::from_millis(now_ms);
+        let change =
+            counter[0].with_packed(|packed| policy.charge_in_place(packed, Hits::Add(1), Charging::AllOrNothing, now));
+        let tally = charge(&mut counter, policy, Hits::Add(1), now);
+        assert_eq!(change.map(|change| change.tally), Some(tally), "after {wait_ms} ms");
     }
 }
 

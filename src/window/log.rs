@@ -72,13 +72,33 @@ pub struct Log {
 pub(super) struct Header {
     pub(super) sum: u64,
     pub(super) newest: u64,
-    newest_hits: u64,
+    pub(super) newest_hits: u64,
     pub(super) tick: u64,
     format: PairFormat,
 }
 
+/// An older pair, packed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair {
+    bytes: [u8; PAIR_MAX],
+    length: u8,
+}
+
+/// The oldest pairs of a log, those that have left the window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    /// Their length, packed.
+    pub(super) bytes: usize,
+    pub(super) hits: u64,
+    /// The oldest tick that is still there; the newest, if no other is.
+    pub(super) oldest: u64,
+}
+
 /// Bytes of the header.
-const HEADER: usize = 19;
+pub(super) const HEADER: usize = 19;
+
+/// Bytes of a pair, at most.
+const PAIR_MAX: usize = 7;
 
 /// Bytes that are held without an allocation: a full log of the default precision.
 const LOG_INLINE: usize = HEADER + 66 * 3;
@@ -172,6 +192,11 @@ impl SlidingWindow {
         let tick = self.tick.max(other.tick);
         let format = PairFormat::for_ticks(self.window, tick, self.format.wide_hits || other.format.wide_hits);
         SlidingWindow { tick, format, ..self }
+    }
+
+    /// Whether a log that begins anew gets the form that this one has.
+    pub(super) fn begins_in_form_of(&self, header: &Header) -> bool {
+        header.tick == u64::from(self.tick) && header.format == self.format
     }
 
     /// Whether this policy charges a log without writing it anew.
@@ -311,6 +336,32 @@ impl PairFormat {
     }
 }
 
+// === impl Header ===
+
+impl Header {
+    /// The newest tick and its hits as they stand among the older ones once there is a newer.
+    pub(super) fn newest_pair(&self) -> Pair {
+        Pair::new(self.format, self.newest, self.newest_hits)
+    }
+}
+
+// === impl Pair ===
+
+impl Pair {
+    /// Of the tick, as much as the format keeps.
+    fn new(format: PairFormat, tick: u64, hits: u64) -> Pair {
+        let (offset, length) = (format.offset_bytes(), format.pair_bytes());
+        let mut bytes = [0; PAIR_MAX];
+        bytes[..offset].copy_from_slice(&tick.to_le_bytes()[..offset]);
+        bytes[offset..length].copy_from_slice(&hits.to_le_bytes()[..length - offset]);
+        Pair { bytes, length: length as u8 }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
 // === impl Log ===
 
 impl Log {
@@ -370,8 +421,7 @@ impl Log {
 
     /// Appends a pair behind the older ones.
     fn push(&mut self, format: PairFormat, tick: u64, hits: u64) {
-        self.bytes.extend_from_slice(&tick.to_le_bytes()[..format.offset_bytes()]);
-        self.bytes.extend_from_slice(&hits.to_le_bytes()[..format.pair_bytes() - format.offset_bytes()]);
+        self.bytes.extend_from_slice(Pair::new(format, tick, hits).as_bytes());
     }
 
     /// Removes the youngest of the older pairs.
@@ -384,15 +434,10 @@ impl Log {
 
     fn drop_older_than(&mut self, edge: i64) {
         let Some(mut header) = self.header() else { return };
-        let older = self.bytes[HEADER..].chunks_exact(header.format.pair_bytes()).map(|pair| read_pair(pair, &header));
-        let (mut dropped, mut hits_dropped) = (0, 0);
-        for (_, hits) in older.take_while(|(tick, _)| (*tick as i64) < edge) {
-            dropped += 1;
-            hits_dropped += hits;
-        }
-        if dropped > 0 {
-            self.bytes.drain(HEADER..HEADER + dropped * header.format.pair_bytes());
-            header.sum = header.sum.saturating_sub(hits_dropped);
+        let left = left(&self.bytes, &header, edge);
+        if left.bytes > 0 {
+            self.bytes.drain(HEADER..HEADER + left.bytes);
+            header.sum = header.sum.saturating_sub(left.hits);
             self.set_header(header);
         }
     }
@@ -447,10 +492,19 @@ pub(super) fn header(packed: &[u8]) -> Option<Header> {
     })
 }
 
-/// The oldest tick in a packed log.
-pub(super) fn oldest(packed: &[u8], header: &Header) -> u64 {
-    let older = packed[HEADER..].chunks_exact(header.format.pair_bytes()).next();
-    older.map_or(header.newest, |pair| read_pair(pair, header).0)
+/// What has left, if ticks below `edge` have.
+pub(super) fn left(packed: &[u8], header: &Header, edge: i64) -> Left {
+    let mut left = Left { bytes: 0, hits: 0, oldest: header.newest };
+    for pair in packed[HEADER..].chunks_exact(header.format.pair_bytes()) {
+        let (tick, hits) = read_pair(pair, header);
+        if (tick as i64) >= edge {
+            left.oldest = tick;
+            break;
+        }
+        left.bytes += pair.len();
+        left.hits += hits;
+    }
+    left
 }
 
 /// Reads one of the older pairs: its tick is the last one up to the newest that has this offset.

@@ -17,7 +17,7 @@ pub struct Scale {
     pub warm_up: Duration,
     /// Measured load of a case in a round.
     pub duration: Duration,
-    /// The one long run at 10,000 calls a second.
+    /// The long run at 10,000 calls a second, of each server, all its turns together.
     pub long_run: Duration,
     /// Keys where there are many.
     pub keys: usize,
@@ -121,6 +121,9 @@ const OVERHEAD: Duration = Duration::from_millis(120);
 
 /// Calls a second of the comparison at a fixed rate.
 pub const FIXED_RATE: f64 = 10_000.0;
+
+/// How often the long run changes from one server to the other.
+const LONG_RUN_TURNS: usize = 4;
 
 // === impl Scale ===
 
@@ -331,7 +334,7 @@ fn open_loop(scale: &Scale) -> Vec<Section> {
         rounds: scale.rounds,
         duration: scale.duration,
     };
-    let long = case("redis", "Redis", Server::Redis { replicas: 1 }, &load(Pace::Rate(FIXED_RATE)));
+    let fixed = load(Pace::Rate(FIXED_RATE));
     vec![
         section(
             "quarter",
@@ -351,12 +354,15 @@ fn open_loop(scale: &Scale) -> Vec<Section> {
             name: "deadline",
             title: format!("Open loop at 10,000 calls a second for {} s", scale.long_run.as_secs_f64()),
             note:
-                "Once, without a baseline beside it: how many calls were not answered within 20 ms, which Envoy would \
-                 have let through."
+                "Each for that long, in turns: how many calls were not answered within 20 ms, which Envoy would have \
+                 let through. What the bare server misses, the machine did."
                     .to_owned(),
-            cases: vec![long],
-            rounds: 1,
-            duration: scale.long_run,
+            cases: vec![
+                case("baseline", "baseline", Server::Baseline, &fixed),
+                case("redis", "Redis", Server::Redis { replicas: 1 }, &fixed),
+            ],
+            rounds: LONG_RUN_TURNS,
+            duration: scale.long_run / LONG_RUN_TURNS as u32,
         },
     ]
 }
@@ -394,7 +400,7 @@ mod tests {
 
     #[test]
     fn a_full_run_leaves_time_for_repeated_rounds_and_a_quick_one_takes_a_minute() {
-        assert!(time(&Scale::full()) < Duration::from_secs(460), "{:?}", time(&Scale::full()));
+        assert!(time(&Scale::full()) < Duration::from_secs(520), "{:?}", time(&Scale::full()));
         assert!(time(&Scale::quick()) < Duration::from_secs(70), "{:?}", time(&Scale::quick()));
     }
 
@@ -403,7 +409,7 @@ mod tests {
         for section in Section::all(&Scale::full(), true) {
             let names: BTreeSet<&str> = section.cases.iter().map(|case| case.name).collect();
             assert_eq!(names.len(), section.cases.len(), "{}", section.name);
-            assert!(section.name == "deadline" || section.cases[0].server == Server::Baseline, "{}", section.name);
+            assert_eq!(section.cases[0].server, Server::Baseline, "{}", section.name);
         }
     }
 

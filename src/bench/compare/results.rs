@@ -155,6 +155,13 @@ impl CaseResult {
         Spread::of(self.rounds.iter().filter_map(|round| round.value(of)))
     }
 
+    /// A quantity of all rounds together; nothing if one has none.
+    #[must_use]
+    pub fn total(&self, of: Quantity) -> Option<Spread> {
+        let values: Option<Vec<f64>> = self.rounds.iter().map(|round| round.value(of)).collect();
+        values.filter(|values| !values.is_empty()).and_then(|values| Spread::of([values.iter().sum()]))
+    }
+
     /// The ratio of a quantity to that of `other` in the same round.
     #[must_use]
     pub fn ratio_to(&self, other: &CaseResult, of: Quantity) -> Option<Spread> {

@@ -42,8 +42,8 @@ pub enum Source {
         /// What is looked at.
         of: Quantity,
     },
-    /// A quantity of one case.
-    Value {
+    /// A quantity of one case, summed over all rounds.
+    Total {
         /// Its section.
         section: &'static str,
         /// The case.
@@ -170,7 +170,7 @@ pub const TARGETS: [Target; 17] = [
     },
     Target {
         what: "10,000 calls a second, Redis, the long run: calls that missed 20 ms",
-        source: Source::Value { section: "deadline", case: "redis", of: Quantity::Missed },
+        source: Source::Total { section: "deadline", case: "redis", of: Quantity::Missed },
         reach: Bound::AtMost(0.0),
         aim: Some(0.0),
         fails_at: 6_000.0,
@@ -268,7 +268,7 @@ impl Source {
             Source::Ratio { section, case, to, of } => {
                 results.case(section, case)?.ratio_to(results.case(section, to)?, of)
             }
-            Source::Value { section, case, of } => results.case(section, case)?.spread(of),
+            Source::Total { section, case, of } => results.case(section, case)?.total(of),
             Source::Script(state) => {
                 let of_state = results.script.iter().filter(|cost| cost.state == state);
                 of_state.max_by_key(|cost| cost.per_call)?.ratio()
@@ -372,7 +372,7 @@ mod tests {
                 Source::Ratio { section, case, to, .. } => {
                     assert!(is_run(section, case) && is_run(section, to), "{what}")
                 }
-                Source::Value { section, case, .. } => assert!(is_run(section, case), "{what}"),
+                Source::Total { section, case, .. } => assert!(is_run(section, case), "{what}"),
                 Source::Script(_) | Source::Bytes(_, _) => {}
             }
             assert!(

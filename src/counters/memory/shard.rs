@@ -9,6 +9,7 @@
 //! neither sweeping nor choosing whom to forget has to know rules or to unpack states.
 
 use std::hash::BuildHasher;
+use std::hint::black_box;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -81,6 +82,21 @@ impl Shard {
             .and_then(|record| GateState::decode(record.state()))
     }
 
+    /// Where a counter of that hash most likely is, by the table's tags alone.
+    pub(super) fn likely_place(&self, hash: u64) -> Option<usize> {
+        self.records.find_bucket_index(hash, |_| true)
+    }
+
+    /// Loads what lies at that place.
+    pub(super) fn warm(&self, place: Option<usize>) {
+        if let Some(record) = place.and_then(|place| self.records.get_bucket(place)) {
+            // The key's length is in the first line, the pairs begin in the second or third.
+            for at in [0, KEY + 53, KEY + 117] {
+                black_box(record.0.get(at).copied());
+            }
+        }
+    }
+
     /// Where the counter of a charge lies and what is made of it there, if the charge can be made in place.
     pub(super) fn find_in_place(
         &self,
@@ -99,8 +115,7 @@ impl Shard {
     /// Makes a charge that [`Shard::find_in_place`] found, nothing having happened to the shard since.
     pub(super) fn charge_in_place(&mut self, place: usize, change: &InPlace, policy: &Policy) {
         if let Some(record) = self.records.get_bucket_mut(place) {
-            record.note(change.tally.used, change.empty_from_ms, policy);
-            change.write(record.state_mut());
+            record.charge(change, policy);
         }
     }
 
@@ -228,9 +243,15 @@ impl Record {
         &self.0[KEY + self.key().len()..]
     }
 
-    fn state_mut(&mut self) -> &mut [u8] {
+    fn charge(&mut self, change: &InPlace, policy: &Policy) {
         let state_at = KEY + self.key().len();
-        &mut self.0[state_at..]
+        if change.keeps_length() {
+            change.write(&mut self.0[state_at..]);
+        } else {
+            let (before, state) = self.0.split_at(state_at);
+            self.0 = change.written_behind(before, state);
+        }
+        self.note(change.tally.used, change.empty_from_ms, policy);
     }
 
     fn is_empty_at(&self, now: Timestamp) -> bool {

@@ -83,6 +83,8 @@ pub(super) struct Detail {
     settle_left_s: Option<f64>,
     absence: Option<String>,
     queries: Vec<String>,
+    /// What is doubtful about the answers.
+    doubts: Vec<String>,
     /// The law's memory, as it is stored.
     state: Option<Value>,
     changes: Vec<Entry>,
@@ -193,6 +195,7 @@ pub(super) fn detail(
         settle_left_s: decision.and_then(|decision| decision.settle_left),
         absence: decision.and_then(|decision| decision.absence.clone()),
         queries: last.map(|last| last.queries.clone()).unwrap_or_default(),
+        doubts: last.map(|last| last.doubts.clone()).unwrap_or_default(),
         state: record.and_then(|record| serde_json::from_str(&record.state).ok()),
         changes: remembered.changes.iter().map(entry).collect(),
         ticks: remembered.ticks.iter().map(entry).collect(),

@@ -226,6 +226,7 @@ impl Governor {
             decision,
             signal_at: self.signal_at,
             queries,
+            doubts: with.source.as_ref().map_or_else(|_| Vec::new(), |source| source.doubts(&self.service)),
             made_of,
         };
         let update = Update {

@@ -7,6 +7,7 @@
 //! Whatever the request brought is used up before the wait. What waits is small (`plan`): an HTTP/2 server moves
 //! the future of a call several times before it runs.
 
+mod gated;
 mod plan;
 
 use std::future::Future;

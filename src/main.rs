@@ -68,7 +68,8 @@ fn serve(file: Option<PathBuf>) -> Result<(), Failure> {
     let served = runtime.block_on(async {
         let shutdown = shutdown().map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
         let app = App::bind(settings).await?;
-        print(&app.greeting());
+        // Whether somebody reads it is no business of who serves.
+        drop(write(&app.greeting()));
         Ok(app.run(shutdown).await?)
     });
     // Whatever still hangs, such as a disk, holds the end no longer.
@@ -84,7 +85,7 @@ fn check(file: Option<PathBuf>, files: &[PathBuf]) -> Result<(), Failure> {
     let loaded = sources.load(&options);
     let (rules, warnings) = loaded.map_err(|errors| failure(ExitStatus::Configuration, &errors.all()))?;
     for warning in &warnings {
-        print(&format_args!("warning: {warning}"));
+        print(&format_args!("warning: {warning}"))?;
     }
     show_services(&rules)?;
     let counts = [
@@ -95,8 +96,7 @@ fn check(file: Option<PathBuf>, files: &[PathBuf]) -> Result<(), Failure> {
     ];
     let services = Some(rules.services().len()).filter(|services| *services > 0).map(|many| count(many, "service"));
     let counts: Vec<String> = counts.into_iter().chain(services).collect();
-    print(&format_args!("ok: {}", counts.join(", ")));
-    Ok(())
+    print(&format_args!("ok: {}", counts.join(", ")))
 }
 
 /// Asks a replica's admin listener.
@@ -106,20 +106,12 @@ fn adaptive(file: Option<PathBuf>, asked: &Adaptive) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
     let (lines, notes) = (|line: &str| write(&line), |note: &str| eprintln!("tidegate: {note}"));
-    let told = match runtime.block_on(admin::cli::run(asked, &settings.admin, user.as_deref(), lines, notes)) {
-        Ok(told) => told,
-        Err(admin::cli::Failure::Wrong(text)) => return Err(Failure { status: ExitStatus::Usage, text }),
-        Err(admin::cli::Failure::Unavailable(text)) => return Err(Failure { status: ExitStatus::Unavailable, text }),
-        // Whoever read has enough.
-        Err(admin::cli::Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
-        Err(admin::cli::Failure::Output(error)) => {
-            return Err(Failure { status: ExitStatus::Output, text: format!("a line cannot be written: {error}") });
-        }
-    };
-    if !told.is_empty() {
-        print(&told);
+    match runtime.block_on(admin::cli::run(asked, &settings.admin, user.as_deref(), lines, notes)) {
+        Ok(()) => Ok(()),
+        Err(admin::cli::Failure::Wrong(text)) => Err(Failure { status: ExitStatus::Usage, text }),
+        Err(admin::cli::Failure::Unavailable(text)) => Err(Failure { status: ExitStatus::Unavailable, text }),
+        Err(admin::cli::Failure::Output(error)) => unwritten(&error),
     }
-    Ok(())
 }
 
 /// Shows what adaptive services come to, and what their Prometheus says of them if it can be reached.
@@ -130,7 +122,7 @@ fn show_services(rules: &RuleSet) -> Result<(), Failure> {
     let source = match rules.prometheus().map(PrometheusSource::new) {
         Some(Ok(source)) => Some(source),
         Some(Err(error)) => {
-            print(&format_args!("warning: {error}"));
+            print(&format_args!("warning: {error}"))?;
             None
         }
         None => None,
@@ -138,7 +130,7 @@ fn show_services(rules: &RuleSet) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
     for report in runtime.block_on(prometheus::reports(source.as_ref(), rules)) {
-        print(&report);
+        print(&report)?;
     }
     Ok(())
 }
@@ -171,8 +163,7 @@ fn simulate(file: Option<PathBuf>, mut options: simulate::command::Options) -> R
     for note in &told.notes {
         eprintln!("note: {note}");
     }
-    print(&told.text.trim_end());
-    Ok(())
+    print(&told.text.trim_end())
 }
 
 /// Says on a terminal how far a long work is; nothing where nobody looks on.
@@ -227,12 +218,19 @@ fn failure(status: ExitStatus, error: &dyn std::fmt::Display) -> Failure {
     Failure { status, text: error.to_string() }
 }
 
-/// Standard output is what the user asked for; whether somebody still reads it is not our business.
-fn print(text: &dyn std::fmt::Display) {
-    drop(write(text));
+/// Standard output is what the user asked for: what can't be written there is not done.
+fn print(text: &dyn std::fmt::Display) -> Result<(), Failure> {
+    write(text).or_else(|error| unwritten(&error))
 }
 
-/// The same where it is our business: more is to come.
+/// Whoever has closed the pipe has read enough; anything else is a failure.
+fn unwritten(error: &std::io::Error) -> Result<(), Failure> {
+    match error.kind() {
+        std::io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(Failure { status: ExitStatus::Output, text: format!("a line cannot be written: {error}") }),
+    }
+}
+
 fn write(text: &dyn std::fmt::Display) -> std::io::Result<()> {
     use std::io::Write;
     writeln!(std::io::stdout(), "{text}")

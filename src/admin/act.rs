@@ -87,8 +87,9 @@ pub(super) async fn act(
     };
     let done = match wish {
         Wish::Lay(order) => state.commands.lay(named, order).await.map(|hand| {
-            let sentence = views::hand_sentence(&hand, hand.since);
-            json!({ "sentence": format!("{name}: {sentence}{but}"), "hand": views::hand(&hand, hand.since) })
+            let bounds = &service.service.bounds;
+            let sentence = views::hand_sentence(&hand, bounds, hand.since);
+            json!({ "sentence": format!("{name}: {sentence}{but}"), "hand": views::hand(&hand, bounds, hand.since) })
         }),
         Wish::Lift(by) => state.commands.lift(named, by).await.map(|was_on| {
             let what = if was_on { "the hand is off, the law goes on" } else { "there was no hand on it" };

@@ -21,9 +21,24 @@ pub struct Adaptive {
     act: Act,
 }
 
-/// What is asked.
+/// What is done.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 enum Act {
+    #[command(flatten)]
+    Ask(Ask),
+    /// Follow a service's ticks and print each as a line of JSON, which `tidegate simulate --replay` reads
+    Record {
+        /// The service
+        name: String,
+        /// For how long, 1s to 24h
+        #[arg(long = "for", value_name = "TIME", default_value = "1h")]
+        lasting: String,
+    },
+}
+
+/// One question, which has one answer.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+enum Ask {
     /// Every service: its limit, and the last decision
     Status {
         /// Print the answer as it came
@@ -37,14 +52,6 @@ enum Act {
         /// Print the answer as it came
         #[arg(long)]
         json: bool,
-    },
-    /// Follow a service's ticks and print each as a line of JSON, which `tidegate simulate --replay` reads
-    Record {
-        /// The service
-        name: String,
-        /// For how long, 1s to 24h
-        #[arg(long = "for", value_name = "TIME", default_value = "1h")]
-        lasting: String,
     },
     /// Keep a limit as it is
     Freeze {
@@ -112,7 +119,7 @@ struct Lasting {
     lifetime: Option<String>,
 }
 
-/// Why nothing is printed.
+/// Why it ends early.
 #[derive(Debug)]
 pub enum Failure {
     /// What was asked for is wrong.
@@ -123,8 +130,8 @@ pub enum Failure {
     Output(std::io::Error),
 }
 
-/// Asks, and gives back what to print. `user` is who sits at the terminal, if that is known. What comes bit by bit goes to
-/// `line`, and what is to be known of it meanwhile to `note`.
+/// Asks, and hands what is told to `line`, all at once or as it comes; what is to be known meanwhile goes to `note`. `user`
+/// is who sits at the terminal, if that is known.
 ///
 /// # Errors
 /// When it can't be done, with what to say.
@@ -132,28 +139,21 @@ pub async fn run(
     adaptive: &Adaptive,
     settings: &AdminSettings,
     user: Option<&str>,
-    line: impl FnMut(&str) -> std::io::Result<()>,
+    mut line: impl FnMut(&str) -> std::io::Result<()>,
     note: impl FnMut(&str),
-) -> Result<String, Failure> {
+) -> Result<(), Failure> {
     let address = match &adaptive.admin {
         Some(url) => Address::parse(url).map_err(Failure::Wrong)?,
         None => Address::parse(&listener_of(settings)).map_err(Failure::Wrong)?,
     };
-    if let Act::Record { name, lasting } = &adaptive.act {
-        record::follow(&address, segment(name)?, lasting, line, note).await?;
-        return Ok(String::new());
-    }
-    let (method, path, body) = adaptive.act.request(user)?;
-    let told = asked(&address, method, &path, body.as_ref()).await?;
-    Ok(match &adaptive.act {
-        Act::Status { json: true } | Act::Why { json: true, .. } => format!("{told:#}"),
-        Act::Status { json: false } => say::status(&told),
-        Act::Why { json: false, .. } => say::why(&told),
-        Act::Freeze { .. } | Act::Override { .. } | Act::Resume { .. } | Act::Reset { .. } => {
-            say::text(&told["sentence"])
+    match &adaptive.act {
+        Act::Record { name, lasting } => record::follow(&address, segment(name)?, lasting, line, note).await,
+        Act::Ask(ask) => {
+            let (method, path, body) = ask.request(user)?;
+            let told = asked(&address, method, &path, body.as_ref()).await?;
+            line(&ask.said(&told)).map_err(Failure::Output)
         }
-        Act::Record { .. } => String::new(),
-    })
+    }
 }
 
 /// One question, and the answer if it is one.
@@ -185,26 +185,37 @@ fn listener_of(settings: &AdminSettings) -> String {
     format!("http://{host}:{}", settings.port)
 }
 
-// === impl Act ===
+// === impl Ask ===
 
-impl Act {
+impl Ask {
+    /// What to print of an answer.
+    fn said(&self, told: &Value) -> String {
+        match self {
+            Ask::Status { json: true } | Ask::Why { json: true, .. } => format!("{told:#}"),
+            Ask::Status { json: false } => say::status(told),
+            Ask::Why { json: false, .. } => say::why(told),
+            Ask::Freeze { .. } | Ask::Override { .. } | Ask::Resume { .. } | Ask::Reset { .. } => {
+                say::text(&told["sentence"])
+            }
+        }
+    }
+
     fn request(&self, user: Option<&str>) -> Result<(Method, String, Option<Value>), Failure> {
         let by = |by: &Option<String>| by.as_deref().or(user).unwrap_or_default().to_owned();
         let (act, name, body) = match self {
-            Act::Status { .. } => return Ok((Method::GET, "/adaptive".to_owned(), None)),
-            Act::Why { name, .. } => return Ok((Method::GET, format!("/adaptive/{}", segment(name)?), None)),
-            Act::Record { name, .. } => return Ok((Method::GET, record::path(segment(name)?), None)),
-            Act::Freeze { name, signed, lasting } => {
+            Ask::Status { .. } => return Ok((Method::GET, "/adaptive".to_owned(), None)),
+            Ask::Why { name, .. } => return Ok((Method::GET, format!("/adaptive/{}", segment(name)?), None)),
+            Ask::Freeze { name, signed, lasting } => {
                 ("freeze", name, json!({ "reason": signed.reason, "by": by(&signed.by), "for": lasting.lifetime }))
             }
-            Act::Override { name, limit, signed, lasting, force } => {
+            Ask::Override { name, limit, signed, lasting, force } => {
                 let (reason, by) = (&signed.reason, by(&signed.by));
                 let lifetime = &lasting.lifetime;
                 let body = json!({ "reason": reason, "by": by, "for": lifetime, "limit": limit, "force": force });
                 ("override", name, body)
             }
-            Act::Resume { name, signed } => ("resume", name, signed.body(by(&signed.by))),
-            Act::Reset { name, signed } => ("reset", name, signed.body(by(&signed.by))),
+            Ask::Resume { name, signed } => ("resume", name, signed.body(by(&signed.by))),
+            Ask::Reset { name, signed } => ("reset", name, signed.body(by(&signed.by))),
         };
         Ok((Method::POST, format!("/adaptive/{}/{act}", segment(name)?), Some(body)))
     }

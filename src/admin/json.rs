@@ -15,6 +15,7 @@ use crate::control::hand::OperatorsHand;
 use crate::control::law::{Hand, Judged};
 use crate::control::record::{Change, DecisionRecord, Event, Record, RecordError, Remembered};
 use crate::control::view::{ControllerView, ServiceView};
+use crate::rules::service::RateBounds;
 use crate::settings::text;
 
 /// All services.
@@ -82,6 +83,8 @@ pub(super) struct Detail {
     settle_left_s: Option<f64>,
     absence: Option<String>,
     queries: Vec<String>,
+    /// What is doubtful about the answers.
+    doubts: Vec<String>,
     /// The law's memory, as it is stored.
     state: Option<Value>,
     changes: Vec<Entry>,
@@ -192,6 +195,7 @@ pub(super) fn detail(
         settle_left_s: decision.and_then(|decision| decision.settle_left),
         absence: decision.and_then(|decision| decision.absence.clone()),
         queries: last.map(|last| last.queries.clone()).unwrap_or_default(),
+        doubts: last.map(|last| last.doubts.clone()).unwrap_or_default(),
         state: record.and_then(|record| serde_json::from_str(&record.state).ok()),
         changes: remembered.changes.iter().map(entry).collect(),
         ticks: remembered.ticks.iter().map(entry).collect(),
@@ -219,7 +223,7 @@ fn row(view: &ControllerView, service: &ServiceView, last: Option<&DecisionRecor
         generation: service.generation,
         offered: service.rates.map(|rates| rates.offered),
         admitted: service.rates.map(|rates| rates.admitted),
-        hand: service.hand.as_ref().map(|on| hand(on, view.at)),
+        hand: service.hand.as_ref().map(|on| hand(on, &service.service.bounds, view.at)),
         last: last.map(|last| Step {
             at_ms: last.at.as_millis(),
             age_s: seconds(last.at, view.at),
@@ -230,21 +234,23 @@ fn row(view: &ControllerView, service: &ServiceView, last: Option<&DecisionRecor
     }
 }
 
-/// A hand, as it is at `now`.
-pub(super) fn hand(hand: &OperatorsHand, now: Timestamp) -> Value {
-    let (kind, limit) = match hand.hand {
-        Hand::Freeze => ("freeze", None),
-        Hand::Override(limit) => ("override", Some(limit.per_second())),
+/// A hand under these bounds, as it is at `now`.
+pub(super) fn hand(hand: &OperatorsHand, bounds: &RateBounds, now: Timestamp) -> Value {
+    let limit_of = |hand: Hand| if let Hand::Override(limit) = hand { Some(limit.per_second()) } else { None };
+    let kind = match hand.hand {
+        Hand::Freeze => "freeze",
+        Hand::Override(_) => "override",
     };
     json!({
         "hand": kind,
-        "limit": limit,
+        "limit": limit_of(hand.hand),
+        "limit_within_bounds": limit_of(hand.within(bounds)),
         "reason": hand.reason,
         "by": hand.by,
         "since_ms": hand.since.as_millis(),
         "until_ms": hand.until.as_millis(),
         "left_s": seconds(now, hand.until),
-        "sentence": hand_sentence(hand, now),
+        "sentence": hand_sentence(hand, bounds, now),
     })
 }
 
@@ -268,7 +274,7 @@ fn decided(change: &Change) -> Option<&DecisionRecord> {
 fn entry(change: &Change) -> Entry {
     let (what, sentence) = match &change.event {
         Event::Decided(record) => ("decided", record.decision.to_string()),
-        Event::Laid(hand) => ("laid", hand_sentence(hand, hand.since)),
+        Event::Laid(hand) => ("laid", lasting(&hand.to_string(), hand, hand.since)),
         Event::Lifted(by) => ("lifted", format!("the hand was taken off by {}: {}", by.by(), by.reason())),
         Event::Reset(by) => ("reset", format!("forgotten by {}: {}", by.by(), by.reason())),
     };
@@ -293,10 +299,14 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     to.as_millis().saturating_sub(from.as_millis()) as f64 / 1_000.0
 }
 
-/// What an operator wants, and for how long from `from` on.
-pub(super) fn hand_sentence(hand: &OperatorsHand, from: Timestamp) -> String {
+/// What an operator wants, what these bounds leave of it, and for how long from `from` on.
+pub(super) fn hand_sentence(hand: &OperatorsHand, bounds: &RateBounds, from: Timestamp) -> String {
+    lasting(&hand.sentence(bounds), hand, from)
+}
+
+fn lasting(sentence: &str, hand: &OperatorsHand, from: Timestamp) -> String {
     let left = seconds(from, hand.until).ceil() as u64;
     // Nobody needs the seconds of an hour.
     let left = if left > 120 { left.div_ceil(60) * 60 } else { left };
-    format!("{hand}; for {}", text::written(Duration::from_secs(left)))
+    format!("{sentence}; for {}", text::written(Duration::from_secs(left)))
 }

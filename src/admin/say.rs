@@ -46,6 +46,7 @@ pub(super) fn why(told: &Value) -> String {
         let knee = &told["knee"];
         lines.push(format!("it went badly at {}, {} ago", rate(&knee["rate"]), length(number(&knee["age_s"]))));
     }
+    lines.extend(list(&told["doubts"]).iter().map(|doubt| format!("note: {}", text(doubt))));
     let changes = list(&told["changes"]);
     lines.push(if changes.is_empty() { "no changes are remembered".to_owned() } else { "changes:".to_owned() });
     let now = number(&told["at_ms"]);

@@ -226,6 +226,7 @@ impl Governor {
             decision,
             signal_at: self.signal_at,
             queries,
+            doubts: with.source.as_ref().map_or_else(|_| Vec::new(), |source| source.doubts(&self.service)),
             made_of,
         };
         let update = Update {
@@ -240,7 +241,9 @@ impl Governor {
             Written::Done { generation, at } => {
                 (record.generation, record.at) = (generation, at);
                 self.loaded = Some(Loaded { state, generation, epoch });
-                self.tell(&record);
+                let is_of_hand = matches!(record.decision.cause, Cause::Frozen | Cause::Overridden);
+                let hand = if is_of_hand { with.seen.hand_sentence(&self.service, at) } else { None };
+                self.tell(&record, hand);
                 Ok(Outcome::Decided(Arc::new(record)))
             }
             Written::Deposed => Ok(Outcome::Deposed),
@@ -381,7 +384,8 @@ impl Governor {
     }
 
     /// Logs what is new: each change, and the begin and end of a time without data.
-    fn tell(&mut self, record: &DecisionRecord) {
+    /// What an operator did is told in the operator's words.
+    fn tell(&mut self, record: &DecisionRecord, hand: Option<String>) {
         let decision = &record.decision;
         let name = &*self.service.name;
         let is_blind = matches!(decision.cause, Cause::NoData | Cause::NoDataLong | Cause::RaiseUnconfirmed);
@@ -403,7 +407,8 @@ impl Governor {
                 action = decision.action.name(),
                 from = decision.from,
                 to = decision.to,
-                "{name}: {decision}"
+                "{name}: {decision}{}",
+                hand.map(|hand| format!("; {hand}")).unwrap_or_default()
             );
         } else {
             tracing::debug!(service = name, "{name}: {decision}");

@@ -222,10 +222,25 @@ impl OperatorsHand {
             hand @ (Hand::Override(_) | Hand::Freeze) => hand,
         }
     }
+
+    /// What it is under these bounds: `set to 800/s, of which the bounds leave 500/s, by ada: a sale begins`.
+    #[must_use]
+    pub fn sentence(&self, bounds: &RateBounds) -> String {
+        let (by, reason) = (&self.by, &self.reason);
+        match (self.hand, self.within(bounds)) {
+            (Hand::Override(asked), Hand::Override(left)) if left < asked => {
+                format!("set to {asked}, of which the bounds leave {left}, by {by}: {reason}")
+            }
+            (Hand::Override(asked), Hand::Override(left)) if left > asked => {
+                format!("set to {asked}, which the bounds raise to {left}, by {by}: {reason}")
+            }
+            _ => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for OperatorsHand {
-    /// `frozen by ada: the shop moves tonight`.
+    /// What was asked: `frozen by ada: the shop moves tonight`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (by, reason) = (&self.by, &self.reason);
         match self.hand {
@@ -276,8 +291,17 @@ mod tests {
     fn bounds_that_move_take_a_limit_along_unless_it_was_meant_to_lie_outside() {
         let tighter = RateBounds::new(rate(10.0), rate(120.0)).unwrap();
         let wish = asked(Hand::Override(rate(300.0)));
-        let within = |wish| order(wish).unwrap().laid_at(Timestamp::from_millis(5)).within(&tighter);
+        let laid = |wish| order(wish).unwrap().laid_at(Timestamp::from_millis(5));
+        let within = |wish| laid(wish).within(&tighter);
         assert_eq!(within(wish.clone()), Hand::Override(rate(120.0)));
+        let said = |wish, bounds| laid(wish).sentence(bounds);
+        assert!(said(wish.clone(), &tighter).starts_with("set to 300/s, of which the bounds leave 120/s, by "));
+        let higher = RateBounds::new(rate(400.0), rate(500.0)).unwrap();
+        assert!(said(wish.clone(), &higher).starts_with("set to 300/s, which the bounds raise to 400/s, by "));
+        let forced = Asked { force: true, ..wish.clone() };
+        for (wish, bounds) in [(forced, &tighter), (wish.clone(), &RateBounds::new(rate(1.0), rate(300.0)).unwrap())] {
+            assert!(said(wish, bounds).starts_with("set to 300/s by "));
+        }
         assert_eq!(within(Asked { force: true, ..wish }), Hand::Override(rate(300.0)));
         assert_eq!(within(asked(Hand::Freeze)), Hand::Freeze);
     }

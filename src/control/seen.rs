@@ -77,6 +77,13 @@ impl Seen {
         hand.is_on(now).then(|| hand.within(&service.bounds))
     }
 
+    /// The same in a sentence, with what was asked and who asked.
+    pub(super) fn hand_sentence(&self, service: &Service, now: Timestamp) -> Option<String> {
+        let inner = self.lock();
+        let hand = inner.services.get(&*service.name)?.standing.hand.as_ref()?;
+        hand.is_on(now).then(|| hand.sentence(&service.bounds))
+    }
+
     /// Our own counts of a service over the last `length`.
     pub(super) fn rates(&self, service: &str, now: Timestamp, length: Duration) -> Option<Rates> {
         self.lock().services.get(service)?.history.rates(now, length)

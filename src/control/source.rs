@@ -16,6 +16,12 @@ pub trait SignalSource: Send + Sync + 'static {
     /// The time between two samples of the service's metrics, 1 to 60 s, if it can be told.
     fn scrape_interval(&self, service: &Service) -> impl Future<Output = Option<Duration>> + Send;
 
+    /// What the operator should know of what was answered, each in one sentence: it counts, and may not mean what it
+    /// seems to. Nothing before the first answer.
+    fn doubts(&self, _service: &Service) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The questions that [`SignalSource::sample`] asks, as they are sent.
     fn questions(&self, service: &Service, windows: &Windows) -> Vec<String>;
 }

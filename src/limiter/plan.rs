@@ -8,12 +8,13 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::LimiterOptions;
+use super::gated::{Gated, InPlaceOf};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::counters::{Charge, Charges};
 use crate::decision::{CurrentLimit, Decision, Judgement, Mode, ProcessModes, Uncounted, a_quota_has_room};
 use crate::descriptor::{Descriptor, Hits, RateQuery};
 use crate::key::CounterKey;
-use crate::limit::{Limit, Unit, Window};
+use crate::limit::Limit;
 use crate::metrics::{Metrics, RuleCounters, near_threshold};
 use crate::rules::service::{Service, ServiceMode};
 use crate::rules::{Action, DomainRules, Found, Rule};
@@ -41,16 +42,6 @@ struct Counted {
 }
 
 type Gates = SmallVec<[Gated; 1]>;
-
-/// A gate that is charged.
-struct Gated {
-    /// Position of the service in the snapshot.
-    service: usize,
-    /// The descriptors that the service governs.
-    descriptors: SmallVec<[u32; 2]>,
-    policy: Gate,
-    hits: Hits,
-}
 
 /// Where a limit comes from.
 enum LimitedBy {
@@ -141,7 +132,9 @@ impl Plan {
         let (tallies, of_gates) = tallies.split_at(self.counted.len());
         let judge = |(counted, tally): (&Counted, &Tally)| counted.judge(*tally, snapshot);
         let mut judgements: SmallVec<[Judgement; 4]> = self.counted.iter().zip(tallies).map(judge).collect();
-        judgements.extend(self.gates().iter().zip(of_gates).flat_map(|(gated, tally)| gated.judge(*tally)));
+        for (gated, tally) in self.gates().iter().zip(of_gates) {
+            gated.judge(*tally, snapshot, &mut judgements);
+        }
         Decision::of(&self.uncounted, &judgements, modes)
     }
 
@@ -158,7 +151,8 @@ impl Plan {
         let mut judgements: SmallVec<[Judgement; 4]> = SmallVec::new();
         for gated in &**gates {
             let service = &snapshot.rules.services()[gated.service];
-            judgements.extend(gated.judge(snapshot.gate(service).ask(gated.policy.observed, gated.hits, now)));
+            let tally = snapshot.gate(service).ask(gated.policy.observed, gated.hits, now);
+            gated.judge_without_store(tally, snapshot, &mut judgements);
         }
         (!judgements.is_empty()).then(|| Decision::of(&self.uncounted, &judgements, modes))
     }
@@ -189,7 +183,7 @@ impl Planning<'_> {
         if !governing.services().is_empty() {
             rules.find_each(descriptor, b"", |found| {
                 if let Some(service) = governing.governing(found.rule.index) {
-                    self.pass_gate(service, index, descriptor.hits);
+                    self.pass_gate(service, index, descriptor.hits, None);
                 }
             });
         }
@@ -197,6 +191,7 @@ impl Planning<'_> {
 
     fn apply(&mut self, index: usize, found: Found<'_>, hits: Hits, replaced: &[&Arc<str>]) {
         let service = self.snapshot.rules.governing(found.rule.index);
+        let mut in_place_of = None;
         match found.rule.action {
             Action::Unlimited => {
                 self.plan.uncounted[index] = Uncounted::Unlimited;
@@ -205,6 +200,15 @@ impl Planning<'_> {
                 }
             }
             Action::Limited { .. } if found.rule.name.as_ref().is_some_and(|name| replaced.contains(&name)) => return,
+            // The gate is the rule: there is one counter, and it is the gate's. In a process that lets everything pass,
+            // or takes each rule for a quota, the two mean different things.
+            Action::Limited { .. }
+                if service.is_some_and(Service::gate_is_rule) && self.options.modes == ProcessModes::default() =>
+            {
+                let runtime_series = found.metric_path.map(|path| self.metrics.runtime(&found.rule.domain, &path));
+                let near_limit_ratio = self.options.near_limit_ratio;
+                in_place_of = Some(InPlaceOf { rule: found.rule.index, runtime_series, near_limit_ratio });
+            }
             Action::Limited { policy, shadow_mode, quota_mode, .. } => {
                 let mode = Mode { shadow: shadow_mode, quota: quota_mode || self.options.modes.quota_mode };
                 let (mut counted, mut charge) = counted(index, found, policy, mode, hits, self.metrics);
@@ -215,7 +219,7 @@ impl Planning<'_> {
             }
         }
         if let Some(service) = service {
-            self.pass_gate(service, index, hits);
+            self.pass_gate(service, index, hits, in_place_of);
         }
     }
 
@@ -234,28 +238,24 @@ impl Planning<'_> {
 
     /// Notes that a descriptor leads to a service. A request passes its gate once, however many of its descriptors do
     /// and whatever they cost; one that only looks, looks, and what is given back was a request's that has passed.
-    fn pass_gate(&mut self, service: &Service, descriptor: usize, hits: Hits) {
+    fn pass_gate(&mut self, service: &Service, descriptor: usize, hits: Hits, in_place_of: Option<InPlaceOf>) {
         let hits = match hits {
             Hits::Add(hits) => Hits::Add(hits.min(1)),
+            // The rule's status is told all the same.
+            Hits::GiveBack(_) if in_place_of.is_some() => Hits::Add(0),
             Hits::GiveBack(_) => return,
         };
-        let descriptor = descriptor as u32;
         let gates = self.plan.gates.get_or_insert_default();
-        match gates.iter_mut().find(|gated| gated.service == service.index) {
-            Some(gated) => {
-                gated.descriptors.push(descriptor);
-                if hits == Hits::Add(1) {
-                    gated.hits = hits;
-                }
-            }
+        let gated = match gates.iter().position(|gated| gated.service == service.index) {
+            Some(at) => &mut gates[at],
             None => {
                 // A process in shadow mode lets everything through: then the gate counts that.
                 let observed = service.mode == ServiceMode::Observe || self.options.modes.shadow_mode;
-                let policy = Gate { start: service.first_limit(), observed };
-                let descriptors = SmallVec::from_slice(&[descriptor]);
-                gates.push(Gated { service: service.index, descriptors, policy, hits });
+                gates.push(Gated::new(service.index, Gate { start: service.first_limit(), observed }));
+                gates.last_mut().expect("it was pushed")
             }
-        }
+        };
+        gated.add(descriptor as u32, hits, in_place_of);
     }
 
     /// Charges the gates behind everything else: they hear what the others say.
@@ -319,27 +319,6 @@ fn overridden(
         runtime_series: Some(metrics.runtime(rules.name(), &path)),
     };
     (counted, Charge { key, policy, hits: descriptor.hits, enforcement: Enforcement::Enforced })
-}
-
-// === impl Gated ===
-
-impl Gated {
-    /// What a gate says to the descriptors that lead to it: nothing, unless it is over. Its limit is that of the moment,
-    /// in whole requests per second, at least 1.
-    fn judge(&self, tally: Tally) -> impl Iterator<Item = Judgement> {
-        let per_second = u32::try_from(tally.used.saturating_add(500) / 1_000).unwrap_or(u32::MAX).max(1);
-        let limit = Limit { requests_per_unit: per_second, window: Window::from(Unit::Second) };
-        let over = tally.verdict.is_over().then_some(&self.descriptors);
-        over.into_iter().flatten().map(move |descriptor| Judgement {
-            descriptor: *descriptor as usize,
-            rule: None,
-            gate: Some(self.service),
-            current_limit: CurrentLimit { limit, name: None },
-            policy: Policy::Gate(self.policy),
-            mode: Mode { shadow: false, quota: false },
-            tally,
-        })
-    }
 }
 
 // === impl Counted ===

@@ -61,7 +61,7 @@ impl PrometheusSource {
                 }
                 advice.extend(seen::fit_doubt(service, signals, window.fit));
                 if matches!(terms.single(Term::Failed), Ok(None)) {
-                    advice.push("no series of failed answers exists yet, which counts as none".to_owned());
+                    advice.extend(seen::failure_doubt(signals));
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Queries;
 use crate::rules::RuleSet;
-use crate::rules::service::{LatencyTarget, Service, ServiceMode};
+use crate::rules::service::{LatencyTarget, Service, ServiceGate, ServiceMode};
 use crate::signal::Windows;
 
 /// The scrape interval that windows are shown for where it is to be measured: Prometheus's usual one.
@@ -37,9 +37,14 @@ fn write(text: &mut String, rules: &RuleSet, service: &Service, windows: &Window
     writeln!(text, "service {name} ({}, {place})", mode.name())?;
     writeln!(text, "  limit: {} to {}, starting at {start}", bounds.min, bounds.max)?;
     let burst = |rate: f64| rate.max(1.0);
+    let beside = match service.gate {
+        ServiceGate::Bucket => "",
+        ServiceGate::Rule if service.gate_is_rule() => ", in the place of the rule's own counter",
+        ServiceGate::Rule => ", beside the rule's own counter until the mode is enforce",
+    };
     writeln!(
         text,
-        "  gate: a token bucket of one second, {} requests at most ({} at the lowest limit)",
+        "  gate: a token bucket of one second, {} requests at most ({} at the lowest limit){beside}",
         burst(bounds.max.per_second()),
         burst(bounds.min.per_second())
     )?;

@@ -158,8 +158,14 @@ impl PrometheusSource {
         self.seen.series(&service.name, newest.single(Term::Series)?);
         let is_sampled = newest.single(Term::Newest)?.is_some();
         let read = |terms: Result<Terms, Absence>, window: Duration| {
-            let read = counts::read(&terms?, signals, &service.targets, window, is_sampled)?;
+            let terms = terms?;
+            let read = counts::read(&terms, signals, &service.targets, window, is_sampled)?;
+            let has_failed = terms.single(Term::Failed)?.is_some();
             self.seen.fit(service, signals, read.fit);
+            // The longest window has samples of whatever still exists.
+            if window == windows.long && read.counts.answered > 0.0 {
+                self.seen.failures(service, has_failed);
+            }
             match &stale {
                 Some(absence) => Err(absence.clone()),
                 None => Ok(read.counts),

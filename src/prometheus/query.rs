@@ -95,6 +95,19 @@ pub(super) fn selector(signals: &SignalSpec) -> Option<String> {
     })
 }
 
+/// The series of failed answers, which exist only once an answer has failed; `None` for an operator's own query.
+#[must_use]
+pub(super) fn failed_selector(signals: &SignalSpec) -> Option<String> {
+    Some(match signals {
+        SignalSpec::Envoy(envoy) => of_class(envoy, "=\"5\""),
+        SignalSpec::Istio(istio) => selected("istio_requests_total", "", &[&istio_answers(istio), ISTIO_FAILED]),
+        SignalSpec::Histogram(HistogramSignals { metric, matchers, error_matchers, .. }) => {
+            selected(metric, "_count", &[matchers, error_matchers])
+        }
+        SignalSpec::Custom(_) => return None,
+    })
+}
+
 /// A text as PromQL quotes it.
 #[must_use]
 pub(super) fn quote(text: &str) -> String {
@@ -187,6 +200,8 @@ fn of_envoy(envoy: &EnvoySignals, latency: Option<&LatencyTarget>, range: &str) 
     terms
 }
 
+const ISTIO_FAILED: &str = "response_code=~\"5..\"";
+
 /// The requests that our limits let pass. Envoy's flags come one by one or as a list.
 fn istio_answers(istio: &IstioSignals) -> String {
     let mut matchers =
@@ -204,14 +219,13 @@ fn of_istio(istio: &IstioSignals, latency: Option<&LatencyTarget>, range: &str) 
         let matchers: Vec<&str> = [answers.as_str()].into_iter().chain(more.iter().copied()).collect();
         increase(&selected("istio_requests_total", "", &matchers), range)
     };
-    let failed = "response_code=~\"5..\"";
     // Without the failed ones, which are often quick because nobody worked on them.
     let times =
         |ending: &str| selected("istio_request_duration_milliseconds", ending, &[&answers, "response_code!~\"5..\""]);
     let mut terms = vec![
         (Term::Answered, requests(&[])),
-        (Term::Failed, requests(&[failed])),
-        (Term::FailedLocally, requests(&[failed, "response_flags=~\"(.*,)?(UO|UH)(,.*)?\""])),
+        (Term::Failed, requests(&[ISTIO_FAILED])),
+        (Term::FailedLocally, requests(&[ISTIO_FAILED, "response_flags=~\"(.*,)?(UO|UH)(,.*)?\""])),
     ];
     if latency.is_some() {
         terms.push((Term::Bucket, buckets(&times("_bucket"), range)));

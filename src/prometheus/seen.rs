@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::answer::clean;
 use super::buckets::Fit;
 use super::counts;
+use super::query::failed_selector;
 use crate::rules::service::{Service, SignalSpec};
 use crate::signal::{Absence, AbsenceKind};
 
@@ -31,6 +32,9 @@ struct Seen {
     series: f64,
     /// What was told of the latency target's place among the edges: the fingerprint of target and signals.
     told_fit: Option<u64>,
+    /// Whether there ever was a series of failed answers, and the fingerprint of target and signals it was asked by;
+    /// `None` as long as there were no answers.
+    failed: Option<(u64, bool)>,
 }
 
 // === impl AllSeen ===
@@ -79,6 +83,23 @@ impl AllSeen {
         }
     }
 
+    /// Notes whether answers came with a series of failed ones. One that was there once may go: its proxy began anew.
+    pub(super) fn failures(&self, service: &Service, has_series: bool) {
+        let fingerprint = service.fingerprint();
+        self.with(&service.name, |seen| match (has_series, seen.failed) {
+            (true, _) => seen.failed = Some((fingerprint, true)),
+            (false, Some((known, _))) if known == fingerprint => {}
+            (false, _) => seen.failed = Some((fingerprint, false)),
+        });
+    }
+
+    /// What the operator should know of a service whose answers count as not failed because no series says otherwise.
+    pub(super) fn failure_doubt(&self, service: &Service, signals: &SignalSpec) -> Option<String> {
+        let failed = self.with(&service.name, |seen| seen.failed);
+        let is_missing = failed == Some((service.fingerprint(), false));
+        is_missing.then(|| failure_doubt(signals)).flatten()
+    }
+
     /// Says once for each target where it lies, unless it lies well.
     pub(super) fn fit(&self, service: &Service, signals: &SignalSpec, fit: Option<Fit>) {
         let Some(doubt) = fit_doubt(service, signals, fit) else { return };
@@ -98,6 +119,15 @@ impl Seen {
         self.series = if halved { series } else { before.max(series) };
         halved.then_some(before)
     }
+}
+
+/// What is doubtful about answers without a series of failed ones. No failure and a metric of another name look alike.
+pub(super) fn failure_doubt(signals: &SignalSpec) -> Option<String> {
+    let series = failed_selector(signals)?;
+    Some(format!(
+        "no series of failed answers has been seen yet, which counts as none: right if none has failed since the metrics \
+         began; else look why Prometheus finds nothing for {series}"
+    ))
 }
 
 /// What is doubtful about a latency target's place among the edges of the histogram.
@@ -126,6 +156,27 @@ pub(super) fn fit_doubt(service: &Service, signals: &SignalSpec, fit: Option<Fit
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::{Options, SourceFile, load};
+
+    #[test]
+    fn failures_that_were_there_once_are_known_until_they_are_asked_for_otherwise() {
+        let service = |cluster: &str| {
+            let text = include_str!("../../config/adaptive.yaml").replace("inventory_service_cluster", cluster);
+            let file = SourceFile { name: "adaptive.yaml".to_owned(), text };
+            load(&[file], &Options::default()).unwrap().0.services()[0].clone()
+        };
+        let (seen, a, b) = (AllSeen::default(), service("a"), service("b"));
+        let doubt = |service: &Service| seen.failure_doubt(service, service.source.as_ref().unwrap());
+        assert_eq!(doubt(&a), None, "nothing was answered");
+        seen.failures(&a, false);
+        assert!(doubt(&a).is_some_and(|doubt| doubt.contains("envoy_cluster_name=\"a\"")));
+        seen.failures(&a, true);
+        seen.failures(&a, false);
+        assert_eq!(doubt(&a), None, "its proxies began anew");
+        assert_eq!(doubt(&b), None, "the rules have changed, and nothing was answered since");
+        seen.failures(&b, false);
+        assert!(doubt(&b).is_some());
+    }
 
     #[test]
     fn an_answer_that_is_not_newer_is_refused_unless_a_clock_was_set() {

@@ -30,6 +30,11 @@ impl SignalSource for PrometheusSource {
         PrometheusSource::scrape_interval(self, service).await
     }
 
+    fn doubts(&self, service: &Service) -> Vec<String> {
+        let doubt = |signals| self.seen.failure_doubt(service, signals);
+        service.source.as_ref().and_then(doubt).into_iter().collect()
+    }
+
     fn questions(&self, service: &Service, windows: &Windows) -> Vec<String> {
         let Some(signals) = &service.source else { return Vec::new() };
         let Queries { newest, fast, slow, long } = Queries::of(signals, service, windows);

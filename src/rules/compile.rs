@@ -15,7 +15,7 @@ use super::service;
 use super::set::{DomainRules, RuleSet};
 use super::subset::{self, Subsets};
 use super::tree::{NodeId, Tree};
-use super::{Action, Algorithm, Defaults, Options, Rule, RuleForm, RuleId, SubsetForm, limit, metric};
+use super::{Action, Algorithm, Defaults, Options, Rule, RuleForm, RuleId, SubsetForm, counter, limit, metric};
 use crate::window::{Charging, Precision};
 
 /// Compiles all files together.
@@ -169,6 +169,7 @@ struct RuleDraft<'r> {
     /// Keys and fixed values in the order that identifies the rule.
     identity: Vec<(&'r str, Option<&'r str>)>,
     path: Box<[Box<str>]>,
+    total: bool,
     runtime_metric: bool,
     subset: Option<Box<SubsetForm>>,
 }
@@ -254,6 +255,7 @@ impl<'f> Compiler<'_, 'f> {
             place: raw.place,
             identity: nodes().map(|node| (node.key(), node.value())).collect(),
             path: nodes().map(|node| node.composite().into()).collect(),
+            total: counter::is_total(tree, &walk),
             runtime_metric: metric::is_runtime(tree, &walk, raw.counted.detailed_metric),
             subset: None,
         };
@@ -292,6 +294,7 @@ impl<'f> Compiler<'_, 'f> {
             place: raw.place,
             identity,
             path: raw.entries.iter().map(|(_, entry)| entry.composite().into()).collect(),
+            total: open.is_empty(),
             runtime_metric: names_values && !open.is_empty(),
             subset: Some(Box::new(SubsetForm {
                 open,
@@ -394,6 +397,7 @@ impl RuleDraft<'_> {
             metadata: counted.metadata.clone(),
             place: format!("{file}:{}", self.place.line).into(),
             form: RuleForm {
+                total: self.total,
                 detailed: counted.detailed_metric,
                 runtime_metric: self.runtime_metric,
                 subset: self.subset,

@@ -49,6 +49,11 @@ pub(super) fn of_subset(open: &[Box<str>], entries: &[Entry<'_>], id: RuleId, pr
     key.finish()
 }
 
+/// Whether all requests that this walk stands for are charged to one counter, written as the rule writes them.
+pub(super) fn is_total(tree: &Tree, walk: &[NodeId]) -> bool {
+    walk.iter().map(|node| tree.node(*node)).all(|node| node.is_shared() || is_fixed(node))
+}
+
 fn write_value(key: &mut KeyWriter, entry: Option<&Entry<'_>>) {
     if let Some(entry) = entry {
         key.value(entry.value);

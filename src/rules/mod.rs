@@ -123,6 +123,8 @@ pub enum Action {
 /// What [`Rule`] keeps for matching.
 #[derive(Clone, Debug)]
 struct RuleForm {
+    /// Whether all requests that it applies to are charged to one counter.
+    total: bool,
     /// `detailed_metric`.
     detailed: bool,
     /// Whether its metric path has values of the request in it.

@@ -93,6 +93,7 @@ const WORDS: &[Word] = &[
     extension("mode", &[Service]),
     extension("governs", &[Service]),
     extension("descriptor", &[Governed]),
+    extension("gate", &[Service]),
     extension("bounds", &[Service]),
     extension("min", &[Bounds]),
     extension("max", &[Bounds]),

@@ -11,6 +11,9 @@ use crate::signal::Signal;
 /// Most points of a panel: a day has 86,400 seconds, a screen has fewer dots.
 const POINTS_MAX: usize = 2_400;
 
+/// How many times the highest load or capacity a limit may be and stand on the axis; above, its line runs along the top.
+const LIMIT_SHOWN_MAX: f64 = 3.0;
+
 /// Lowest latency of the axis, in ms.
 const LATENCY_MIN_MS: f64 = 1.0;
 
@@ -29,8 +32,10 @@ pub(super) fn page(named: &Named, run: &Run) -> String {
         shaded: named.scenario.disturbance,
         points: run.seconds.chunks(every).map(mean).collect(),
     }];
-    // Without a gate the limit is beyond every axis.
-    let highest = |second: &Second| second.offered.max(second.capacity);
+    // A limit far above everything else, as where there is no gate, would leave nothing of it to see.
+    let load = |second: &Second| second.offered.max(second.capacity);
+    let far = LIMIT_SHOWN_MAX * whole[0].points.iter().map(load).fold(0.0, f64::max);
+    let highest = |second: &Second| if second.limit <= far { load(second).max(second.limit) } else { load(second) };
     let rates = Plot {
         title: "Requests a second",
         scale: Scale::linear(&whole, highest),

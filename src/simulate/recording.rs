@@ -175,6 +175,7 @@ mod tests {
                 signal_at: None,
                 prospect: String::new(),
                 queries: Vec::new(),
+                doubts: Vec::new(),
                 made_of: Some(Box::new(made_of)),
             };
             serde_json::to_string(&record).unwrap() + "\n"

@@ -141,6 +141,9 @@ pub(crate) fn decide_on_copies(
         } else if !refused_by_others && tally.verdict.is_over() {
             written[member.counter] |= gate.refuse(state, member.hits);
         }
+        if tally.verdict == Verdict::Within {
+            tally.reset_after_ms = gate.full_after_ms(state, now);
+        }
     }
     Decided { tallies, written }
 }

@@ -130,7 +130,7 @@ impl Gate {
         }
     }
 
-    /// What a settled gate says to so many requests.
+    /// What a settled gate says to so many requests. How long it takes to be full again is known when the decision is.
     pub(super) fn look(&self, state: &GateState, hits: Hits, now: Timestamp) -> Tally {
         let limit = state.limit_at(now);
         let missing = state.price(hits, limit).saturating_sub(state.tokens);
@@ -150,6 +150,19 @@ impl Gate {
         }
         state.admitted = (state.admitted + requests(hits)).min(EXACT_MAX);
         requests(hits) > 0
+    }
+
+    /// Milliseconds, rounded up, until a settled gate holds all that it can.
+    pub(super) fn full_after_ms(&self, state: &GateState, now: Timestamp) -> u64 {
+        let limit = state.limit_at(now);
+        burst(limit).saturating_sub(state.tokens).div_ceil(limit.millis())
+    }
+
+    /// Whole requests that a gate of that limit holds, if it is full after so many milliseconds: never more than it
+    /// does, and less by what comes in within a millisecond at most.
+    #[must_use]
+    pub fn room(limit: Rate, full_after_ms: u64) -> u64 {
+        burst(limit).saturating_sub(limit.millis().saturating_mul(full_after_ms)) / REQUEST
     }
 
     /// Counts the requests of a decision that nobody but gates refused.

@@ -71,6 +71,7 @@ impl Policy {
                     return None;
                 }
                 tally.charged = gate.admit(&mut state, hits, now);
+                tally.reset_after_ms = gate.full_after_ms(&state, now);
                 let change = InPlace::new(tally, state.keep_until_ms(), &state.to_bytes()[gate::GOVERNED_BYTES..]);
                 Some(InPlace { from: gate::GOVERNED_BYTES as u8, ..change })
             }

@@ -77,6 +77,8 @@ pub struct Tally {
     /// | [`Verdict::Over`] | until this same charge would pass: retry-after | to the window's end |
     /// | [`Verdict::Never`] | until the counter is empty; 0 if it is | to the window's end |
     ///
+    /// A gate with room says when it will be full again: how much it holds follows from that and its limit.
+    ///
     /// Exact; only while a rule's tick has just changed and its log hasn't been written since, it may be a tick off.
     /// A token bucket with limit 0 never drains; it says its window's length.
     pub reset_after_ms: u64,

@@ -137,6 +137,7 @@ fn decided(decision: Decision) -> DecisionRecord {
         signal_at: Some(SystemClock.now()),
         prospect: "nothing is decided for 13.5 s, until the metrics can show the last change".to_owned(),
         queries: vec!["sum(increase(x[15s]))".to_owned()],
+        doubts: vec!["no series of failed answers has been seen yet".to_owned()],
         made_of: None,
     }
 }
@@ -358,6 +359,7 @@ async fn the_command_line_says_it_in_sentences() {
         "it went badly at 500/s, 12 s ago",
         "ago: frozen by ada: the shop moves; for 10m",
         "sum(increase(x[15s]))",
+        "note: no series of failed answers has been seen yet",
     ] {
         assert!(why.contains(part), "{part} is missing: {why}");
     }

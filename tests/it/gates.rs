@@ -1,6 +1,8 @@
 //! The gate of an adaptive service as a request meets it: the limiter with rules that a service governs, over both
 //! stores. What moves its limit is tested elsewhere; here nobody does, so it stands where it begins.
 
+mod rule;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use tidegate::counters::memory::{MemoryLimits, MemoryStore};
 use tidegate::counters::redis::RedisStore;
 use tidegate::decision::{Code, Decision, ProcessModes};
 use tidegate::descriptor::{Descriptor, Entry, Hits, RateQuery};
+use tidegate::limit::{Limit, Unit, Window};
 use tidegate::limiter::{Limiter, LimiterError, LimiterOptions};
 use tidegate::metrics::Metrics;
 use tidegate::rate::Rate;

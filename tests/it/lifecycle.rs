@@ -162,6 +162,19 @@ async fn check_says_whether_rules_would_load() {
     assert_refused(&bad.check().await, BAD_CONFIGURATION, &["rules.yaml", "kee"]);
 }
 
+#[test]
+fn a_check_that_cannot_be_told_is_not_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.yaml");
+    std::fs::write(&rules, RULES).unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let told = check.arg("check").arg(&rules).stdout(full).output().unwrap();
+    let sentence = String::from_utf8_lossy(&told.stderr);
+    assert_eq!(told.status.code(), Some(74), "{sentence}");
+    assert!(sentence.starts_with("tidegate: a line cannot be written: "), "{sentence}");
+}
+
 #[tokio::test]
 async fn it_waits_for_a_redis_that_is_not_there_yet() {
     let Some(mut redis) = Redis::stopped() else { return };

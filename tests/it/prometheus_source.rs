@@ -2,6 +2,7 @@
 //! numbers, one of the test's own where it must lie or stall.
 
 mod check;
+mod doubts;
 mod figures;
 mod live;
 mod servers;

@@ -61,6 +61,7 @@ fn decided(from: f64, to: f64) -> DecisionRecord {
         signal_at: None,
         prospect: "nothing".to_owned(),
         queries: vec!["sum(increase(a[15s]))".to_owned()],
+        doubts: Vec::new(),
         made_of: Some(Box::new(made_of())),
     }
 }

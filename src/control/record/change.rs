@@ -40,6 +40,9 @@ pub struct DecisionRecord {
     pub prospect: String,
     /// What Prometheus was asked, as it was sent; empty if it was not asked.
     pub queries: Vec<String>,
+    /// What the operator should know of the answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
     /// What the step was made of, so that it can be made again; `None` where the law only began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_of: Option<Box<Recorded>>,
@@ -102,7 +105,8 @@ impl Event {
         let text = written(self)?;
         let text = match self {
             Event::Decided(record) if text.len() > ENTRY_BYTES_MAX => {
-                let shorter = DecisionRecord { queries: vec![QUERIES_LEFT_OUT.to_owned()], ..(**record).clone() };
+                let queries = vec![QUERIES_LEFT_OUT.to_owned()];
+                let shorter = DecisionRecord { queries, doubts: Vec::new(), ..(**record).clone() };
                 written(&Event::Decided(Box::new(shorter)))?
             }
             _ => text,
@@ -200,6 +204,7 @@ mod tests {
             signal_at: Some(Timestamp::from_millis(5)),
             prospect: "nothing".to_owned(),
             queries,
+            doubts: Vec::new(),
             made_of: None,
         }))
     }

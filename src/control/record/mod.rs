@@ -238,7 +238,9 @@ impl Update<'_> {
     /// What is remembered as a change, if the step is news. What it was made of is kept of the last steps only.
     fn change(&self) -> Option<Event> {
         let is_news = self.decision.decision.is_news();
-        is_news.then(|| Event::Decided(Box::new(DecisionRecord { made_of: None, ..self.decision.clone() })))
+        is_news.then(|| {
+            Event::Decided(Box::new(DecisionRecord { made_of: None, doubts: Vec::new(), ..self.decision.clone() }))
+        })
     }
 }
 

@@ -23,7 +23,8 @@
 --   instant   microseconds since the epoch instead of TIME. For tests: keys then live an hour longer, because Redis's
 --             own time does not follow.
 --
--- ANSWER, 13 bytes for each charge: 7 used (of a gate: its limit) * 16 + flags, 6 milliseconds until reset.
+-- ANSWER, 13 bytes for each charge: 7 used (of a gate: its limit) * 16 + flags, 6 milliseconds until reset (of a gate with
+--   room: until it is full).
 --   flags = verdict (0 within, 1 over, 2 never) + 4 charged, or for all charges of a decision that was not made
 --           8 a key holds something that is no string, 9 a key holds a string that no counter of that kind has
 --
@@ -468,6 +469,9 @@ for c = 1, charges do
           end
           oldest[i], changed[i] = min(oldest[i] + hits, EXACT_MAX), true
           answer[2 * d - 1] = answer[2 * d - 1] + 4
+        end
+        if answer[2 * d - 1] % 4 == 0 then
+          answer[2 * d] = ceil((max(newest_hits[i] * 1000, 1000000) - sum[i]) / newest_hits[i])
         end
       end
     end

@@ -61,6 +61,7 @@ pub(in crate::rules) fn service(
         name: bind.text("name"),
         mode: bind.one("mode", read::mode),
         governs: present(bind.list("governs", Level::Governed, governed)),
+        gate: bind.one("gate", read::gate),
         bounds: bind.map("bounds", Level::Bounds, bounds),
         start: number(&mut bind, "start", read::rate),
         targets: bind.map("targets", Level::Targets, targets),

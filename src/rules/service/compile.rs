@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::file::RawService;
+use super::gate::{self, Ceiling};
 use super::governs::Names;
 use super::{
     LatencyTarget, LawNumbers, PrometheusServer, RateBounds, Service, ServiceMode, SignalSpec, Stale, Targets,
@@ -84,7 +85,8 @@ impl<'f> Compiler<'_, 'f> {
         let place = format!("{}:{}", file.name, raw.place.line);
         let name = self.name(raw, &place, path);
         let governs = self.governs(raw, name.unwrap_or_default(), &place, path);
-        let bounds = self.bounds(raw, path);
+        let ceiling = gate::compile(raw, &governs, !raw.governs.is_wrong, self.rules, path, self.report);
+        let bounds = self.bounds(raw, &ceiling, path);
         let start = self.within(&raw.start, "start", bounds, path);
         let targets = self.targets(raw);
         let mode = raw.mode.value().copied().unwrap_or_default();
@@ -109,6 +111,7 @@ impl<'f> Compiler<'_, 'f> {
             name: name.into(),
             mode,
             governs,
+            gate: raw.gate.value().copied().unwrap_or_default(),
             bounds,
             start,
             targets,
@@ -194,31 +197,41 @@ impl<'f> Compiler<'_, 'f> {
         governs.into()
     }
 
-    fn bounds(&mut self, raw: &RawService, path: &KeyPath<'_>) -> Option<RateBounds> {
+    fn bounds(&mut self, raw: &RawService, ceiling: &Ceiling<'_>, path: &KeyPath<'_>) -> Option<RateBounds> {
         let path = path.word("bounds");
-        let bounds = match &raw.bounds {
-            Field::Given(bounds) => bounds,
-            Field::Absent => {
-                let text = "bounds.max is missing: write the rate that a healthy service is known to carry, or the \
-                            static limit of today, as in bounds: { max: 500/s }";
-                self.report.mistake(&path, raw.place, text);
-                return None;
-            }
+        let (min, max, place) = match &raw.bounds {
+            Field::Given(bounds) => (&bounds.value.min, &bounds.value.max, bounds.place),
+            Field::Absent => (&Field::Absent, &Field::Absent, raw.place),
             Field::Wrong => return None,
         };
-        let max = match &bounds.value.max {
-            Field::Given(max) => max.value,
-            Field::Absent => {
-                let text = "max is missing: write the rate that a healthy service is known to carry, or the static \
-                            limit of today, such as 500/s";
-                self.report.mistake(&path, bounds.place, text);
+        let max = match (max, ceiling) {
+            (Field::Given(max), Ceiling::Rule(rule, limit)) if max.value > *limit => {
+                let text = format!(
+                    "{} is above the {limit} of {}, which is the gate; write {limit} at most, or raise the rule's limit",
+                    max.value, rule.place
+                );
+                self.report.mistake(&path.word("max"), max.place, text);
                 return None;
             }
-            Field::Wrong => return None,
+            (Field::Given(max), _) => max.value,
+            (Field::Absent, Ceiling::Rule(_, limit)) => *limit,
+            (Field::Absent, Ceiling::Open) => {
+                let (what, right) = match raw.bounds {
+                    Field::Absent => ("bounds.max", "as in bounds: { max: 500/s }"),
+                    _ => ("max", "such as 500/s"),
+                };
+                let text = format!(
+                    "{what} is missing: write the rate that a healthy service is known to carry, or the static limit \
+                     of today, {right}"
+                );
+                self.report.mistake(&path, place, text);
+                return None;
+            }
+            (Field::Absent, Ceiling::Unknown) | (Field::Wrong, _) => return None,
         };
-        let (min, place) = match &bounds.value.min {
+        let (min, place) = match min {
             Field::Given(min) => (min.value, min.place),
-            Field::Absent => (Rate::from_per_second((max.per_second() / MIN_PART).max(MIN_LOWEST)), bounds.place),
+            Field::Absent => (Rate::from_per_second((max.per_second() / MIN_PART).max(MIN_LOWEST)), place),
             Field::Wrong => return None,
         };
         let Some(checked) = RateBounds::new(min, max) else {

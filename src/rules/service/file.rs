@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{LatencyTarget, LawNumbers, ServiceMode};
+use super::{LatencyTarget, LawNumbers, ServiceGate, ServiceMode};
 use crate::rate::Rate;
 use crate::rules::error::Place;
 use crate::rules::file::{Elements, Field};
@@ -31,6 +31,7 @@ pub(in crate::rules) struct RawService {
     pub(super) name: Field<String>,
     pub(super) mode: Field<ServiceMode>,
     pub(super) governs: Elements<RawGoverned>,
+    pub(super) gate: Field<ServiceGate>,
     pub(super) bounds: Field<RawBounds>,
     pub(super) start: Field<Rate>,
     pub(super) targets: Field<RawTargets>,

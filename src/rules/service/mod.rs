@@ -7,13 +7,14 @@
 //!
 //! ```text
 //! bind     located tree  -> raw service        words and types (value, promql: their values)
-//! compile  raw services  -> Service            what the words mean together, with signals, prometheus and governs
+//! compile  raw services  -> Service            what the words mean together, with signals, prometheus, governs and gate
 //! ```
 
 pub(super) mod bind;
 pub(super) mod compile;
 pub(super) mod file;
 mod fingerprint;
+mod gate;
 mod governs;
 mod law;
 mod prometheus;
@@ -40,6 +41,8 @@ pub struct Service {
     pub mode: ServiceMode,
     /// The rules whose requests are charged to the gate, by their positions in the set. No rule is governed twice.
     pub governs: Box<[usize]>,
+    /// What its limit is enforced by.
+    pub gate: ServiceGate,
     /// Between which rates the limit stays.
     pub bounds: RateBounds,
     /// The limit before anything is known; within the bounds.
@@ -78,6 +81,16 @@ pub enum ServiceMode {
     Observe,
     /// The limit is enforced.
     Enforce,
+}
+
+/// What a service's limit is enforced by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServiceGate {
+    /// A counter of its own, charged beside those of the governed rules.
+    #[default]
+    Bucket,
+    /// The one governed rule, which then has no other counter: a total per second whose limit is at least the highest.
+    Rule,
 }
 
 /// The lowest and highest limit; `min` is below `max`.
@@ -234,6 +247,13 @@ impl Service {
         }
     }
 
+    /// Whether the gate stands in the place of the one governed rule, which isn't counted beside it. A limit that isn't
+    /// enforced takes no rule's place.
+    #[must_use]
+    pub fn gate_is_rule(&self) -> bool {
+        self.gate == ServiceGate::Rule && self.mode == ServiceMode::Enforce
+    }
+
     /// Whether the governed rules' limits follow the service's: a limit that isn't enforced moves nothing.
     #[must_use]
     pub fn scales_rules(&self) -> bool {
@@ -254,6 +274,22 @@ impl ServiceMode {
             ServiceMode::Off => "off",
             ServiceMode::Observe => "observe",
             ServiceMode::Enforce => "enforce",
+        }
+    }
+}
+
+// === impl ServiceGate ===
+
+impl ServiceGate {
+    /// All of them.
+    pub const ALL: [ServiceGate; 2] = [ServiceGate::Bucket, ServiceGate::Rule];
+
+    /// The name in rule files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            ServiceGate::Bucket => "bucket",
+            ServiceGate::Rule => "rule",
         }
     }
 }

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::ServiceMode;
 use super::file::Preset;
+use super::{ServiceGate, ServiceMode};
 use crate::rate::{NoRate, Rate};
 use crate::rules::error::{KeyPath, Report};
 use crate::rules::file::{Field, Located};
@@ -124,6 +124,11 @@ pub(super) fn toward(text: &str, kind: Kind) -> Result<Option<Rate>, String> {
 pub(super) fn mode(text: &str, _kind: Kind) -> Result<ServiceMode, String> {
     let found = ServiceMode::ALL.into_iter().find(|mode| mode.name() == text);
     found.ok_or_else(|| one_of(text, &ServiceMode::ALL.map(ServiceMode::name)))
+}
+
+pub(super) fn gate(text: &str, _kind: Kind) -> Result<ServiceGate, String> {
+    let found = ServiceGate::ALL.into_iter().find(|gate| gate.name() == text);
+    found.ok_or_else(|| one_of(text, &ServiceGate::ALL.map(ServiceGate::name)))
 }
 
 pub(super) fn preset(text: &str, _kind: Kind) -> Result<Preset, String> {

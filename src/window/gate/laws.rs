@@ -115,6 +115,27 @@ proptest! {
     }
 
     #[test]
+    fn what_a_gate_with_room_says_is_what_it_holds(
+        limit in any_rate(),
+        asked in prop::collection::vec((0..1_500_u64, 0..1_000_u64), 1..50),
+    ) {
+        let gate = gate(Rate::from_millis(limit));
+        let mut counter = [Counter::Gate(None)];
+        let mut now_ms = 0;
+        for (wait, hits) in asked {
+            now_ms += wait;
+            let tally = ask(&mut counter, gate, hits.min(limit / 4_000).max(1), at(now_ms));
+            if tally.charged {
+                let held = state(&counter[0]).tokens / REQUEST;
+                let said = Gate::room(Rate::from_millis(tally.used), tally.reset_after_ms);
+                prop_assert!(said <= held && held - said <= limit / 1_000_000 + 1, "{said} of {held}");
+                let full = ask(&mut counter.clone(), gate, 0, at(now_ms + tally.reset_after_ms));
+                prop_assert_eq!(full.reset_after_ms, 0);
+            }
+        }
+    }
+
+    #[test]
     fn an_abandoned_limit_stands_and_then_goes_where_it_should(
         limit in any_rate(), toward in any_rate(), hold in 0..100_000_u64, decay in 1..100_000_u64, ages in prop::collection::vec(0..300_000_u64, 1..20),
     ) {

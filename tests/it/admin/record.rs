@@ -44,7 +44,7 @@ async fn ended(mut command: Command, stdout: Stdio) -> (Option<i32>, String) {
 }
 
 #[tokio::test]
-async fn a_recorder_whose_lines_cannot_be_written_ends_and_says_so_unless_nobody_reads_any_more() {
+async fn what_cannot_be_written_is_an_error_and_said_unless_nobody_reads_any_more() {
     let admin = Admin::start().await;
     let writing = tokio::spawn(ticks(admin.records.clone()));
     let full = File::options().write(true).open("/dev/full").unwrap();
@@ -52,8 +52,21 @@ async fn a_recorder_whose_lines_cannot_be_written_ends_and_says_so_unless_nobody
     assert_eq!(code, Some(74), "{told}");
     assert!(told.starts_with("tidegate: a line cannot be written: "), "{told}");
 
+    let ask = |act: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(["adaptive", "--admin", &format!("http://{}", admin.address)]).args(act);
+        command
+    };
+    let acts: [&[&str]; 3] = [&["status"], &["why", "inventory", "--json"], &["freeze", "inventory", "--reason", "a"]];
+    for act in acts {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let (code, told) = ended(ask(act), full.into()).await;
+        assert!(code == Some(74) && told.starts_with("tidegate: a line cannot be written: "), "{act:?}: {told}");
+    }
+
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
+    assert_eq!(ended(ask(&["status"]), writer.try_clone().unwrap().into()).await, (Some(0), String::new()));
     assert_eq!(ended(recorder(&admin, "10m"), writer.into()).await, (Some(0), String::new()));
     writing.abort();
 }

@@ -32,7 +32,8 @@ async fn queries_are_shown_as_they_are_sent_and_tried_where_there_is_a_prometheu
         "  governs: d a (",
         "at a scrape interval of 5s for windows of 11s, 15s, 60s and 300s; for the first:\n",
         "    label_replace(sum(increase(envoy_cluster_upstream_rq_xx{envoy_cluster_name=\"c\",envoy_response_code_class!=\"4\"}[11s])), \"q\", \"n\", \"\", \"\")\n",
-        "service s: no series of failed answers exists yet, which counts as none\n",
+        "service s: no series of failed answers has been seen yet, which counts as none: right if none has failed since the \
+         metrics began; else look why Prometheus finds nothing for ",
         "ok: 1 file, 1 domain, 1 rule, 1 warning, 1 service\n",
     ] {
         assert!(printed.contains(part), "{part}\n---\n{printed}");

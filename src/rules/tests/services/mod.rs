@@ -1,5 +1,6 @@
 //! Adaptive services in rule files: what they mean.
 
+mod gate;
 mod rejections;
 
 use std::path::PathBuf;

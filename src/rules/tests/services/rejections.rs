@@ -85,7 +85,7 @@ fn every_mistake_of_a_service_is_one_sentence_with_a_way_out() {
         ("law: {relearn_doublings: 1.5}", &["the number 1.5 where a whole number from 0 to 8 is needed"]),
         ("law: {memry: 60s}", &["law.memry: unknown constant 'memry': did you mean memory?"]),
         ("law: {golden_ratio: 1}", &["unknown constant 'golden_ratio': the law has slack, fast, fast_scrapes"]),
-        ("gate: rule", &["gate: config error, unknown key 'gate'"]),
+        ("gate: ruler", &["gate: the text 'ruler' where one of bucket, rule (did you mean rule?) is needed"]),
         ("signals: {preset: nginx}", &["signals.preset: ", "one of envoy, proxy, istio, histogram, custom"]),
         ("signals: {preset: reports}", &["signals.preset: ", "one of envoy, proxy, istio, histogram, custom"]),
         ("signals: {cluster: c}", &["signals: preset is missing: write one of envoy, proxy, istio"]),

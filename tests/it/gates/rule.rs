@@ -1,0 +1,189 @@
+//! `gate: rule`: the gate stands in the place of the one rule that it governs.
+
+use super::*;
+use tidegate::metrics::RuleTotals;
+
+/// A total of six a second, of which the gate begins with three.
+const RULE: &str = "
+domain: shop
+descriptors:
+  - key: service
+    value: inventory
+    rate_limit: { unit: second, requests_per_unit: 6, name: total }
+  - key: other
+    rate_limit: { unit: hour, requests_per_unit: 1000 }
+  - key: few
+    rate_limit: { unit: hour, requests_per_unit: 2 }
+prometheus: { url: 'http://127.0.0.1:1', timeout: 1s }
+services:
+  - name: inventory
+    mode: MODE
+    gate: rule
+    governs: [ { domain: shop, descriptor: [ { service: inventory } ] } ]
+    start: 3/s
+    signals: { preset: envoy, cluster: inventory }
+";
+
+fn rule(mode: &str) -> String {
+    RULE.replace("MODE", mode)
+}
+
+/// What the rule's own series has counted.
+fn counted(door: &Door) -> RuleTotals {
+    let snapshot = door.table.load().unwrap();
+    snapshot.meter(&snapshot.rules.rules()[0]).counters.totals()
+}
+
+/// Whether so many passed a gate of so many a second, with what comes in while a test runs.
+fn is_about(passed: usize, limit: usize) {
+    assert!((limit..=limit + 4).contains(&passed), "{passed} of ten passed a gate of {limit} a second");
+}
+
+#[tokio::test]
+async fn the_status_is_the_rules_and_carries_the_limit_of_the_moment_and_what_is_left() {
+    over_both(&rule("enforce"), ProcessModes::default(), |door| async move {
+        let first = door.ask(&[INVENTORY]).await;
+        let status = &first.statuses[0];
+        let limit = status.current_limit.clone().unwrap();
+        assert_eq!((limit.limit.requests_per_unit, limit.limit.window.millis()), (3, 1_000));
+        assert_eq!(limit.name.as_deref(), Some("total"));
+        assert_eq!((status.rule, status.gate, status.code), (Some(0), None, Code::Ok));
+        assert!(status.limit_remaining <= 2, "{}", status.limit_remaining);
+        assert!((1..=334).contains(&status.reset_after_ms.unwrap()), "{:?}", status.reset_after_ms);
+        assert_eq!(first.passed.as_slice(), [0], "the rule has passed");
+        assert!(!first.needs_metadata());
+        let mut refused = door.ask(&[INVENTORY]).await;
+        while refused.code == Code::Ok {
+            refused = door.ask(&[INVENTORY]).await;
+        }
+        let status = &refused.statuses[0];
+        assert_eq!((status.rule, status.gate, status.limit_remaining), (Some(0), Some(0), 0));
+        assert_eq!(status.current_limit.as_ref().unwrap().name.as_deref(), Some("total"));
+        assert!(refused.needs_metadata() && refused.passed.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_rules_metrics_count_what_the_gate_lets_through_and_refuses() {
+    over_both(&rule("enforce"), ProcessModes::default(), |door| async move {
+        let passed = of_ten(&door, &[INVENTORY]).await;
+        is_about(passed, 3);
+        let totals = counted(&door);
+        let passed = passed as u64;
+        assert_eq!((totals.total_hits, totals.within_limit, totals.over_limit), (10, passed, 10 - passed));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_passes_once_whatever_it_costs_and_nothing_brings_it_back() {
+    over_both(&rule("enforce"), ProcessModes::default(), |door| async move {
+        let costly = [("service", "inventory", Hits::Add(50)), INVENTORY];
+        is_about(of_ten(&door, &costly).await, 3);
+        assert_eq!(counted(&door).total_hits, 10);
+        let back = door.ask(&[("service", "inventory", Hits::GiveBack(3))]).await;
+        assert_eq!((back.code, back.statuses[0].rule), (Code::Ok, Some(0)));
+        assert_eq!(counted(&door).total_hits, 10);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_another_rule_refuses_is_not_taken_from_it() {
+    over_both(&rule("enforce"), ProcessModes::default(), |door| async move {
+        let few = ("few", "x", ONE);
+        assert_eq!(of_ten(&door, &[INVENTORY, few]).await, 2, "two an hour");
+        let refused = door.ask(&[INVENTORY, few]).await;
+        assert_eq!(refused.statuses.iter().map(|status| status.rule).collect::<Vec<_>>(), [Some(0), Some(2)]);
+        assert!(door.passes(&[INVENTORY]).await, "there was room for three, of which two were taken");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_passes_is_told_in_the_order_of_the_descriptors() {
+    over_both(&rule("enforce"), ProcessModes::default(), |door| async move {
+        let decision = door.ask(&[INVENTORY, ("other", "x", ONE)]).await;
+        assert_eq!(decision.passed.as_slice(), [0, 1]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_limit_that_is_not_enforced_leaves_the_rule_as_it_is() {
+    // Off, the gate stands at the highest limit, which is the rule's own; a sliding window is the stricter of the two.
+    for mode in ["observe", "off"] {
+        over_both(&rule(mode), ProcessModes::default(), |door| async move {
+            let passed = of_ten(&door, &[INVENTORY]).await;
+            is_about(passed, 6);
+            let status = door.ask(&[INVENTORY]).await.statuses[0].clone();
+            let limit = status.current_limit.unwrap();
+            assert_eq!((limit.limit.requests_per_unit, limit.name.as_deref()), (6, Some("total")));
+        })
+        .await;
+    }
+    let quota = ProcessModes { shadow_mode: false, quota_mode: true };
+    over_both(&rule("enforce"), quota, |door| async move {
+        is_about(of_ten(&door, &[INVENTORY]).await, 3);
+        let refused = door.ask(&[INVENTORY]).await;
+        assert_eq!((refused.statuses[0].gate, refused.statuses[0].rule), (Some(0), None), "they are two");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_limit_that_a_request_brings_takes_the_rules_place_and_not_the_gates() {
+    over_both(&rule("enforce"), ProcessModes::default(), |door| async move {
+        let own = Some(Limit { requests_per_unit: 1_000, window: Window::from(Unit::Hour) });
+        let mut passed = 0;
+        for _ in 0..10 {
+            let entries = [Entry { key: "service", value: "inventory" }].into_iter().collect();
+            let descriptor = Descriptor { entries, hits: ONE, limit_override: own };
+            let query = RateQuery::try_new("shop", [descriptor].into_iter().collect()).unwrap();
+            let answer = door.limiter.decide(&query, Instant::now() + Duration::from_secs(5)).await.unwrap();
+            passed += usize::from(answer.decision.code == Code::Ok);
+            assert_eq!(answer.decision.statuses[0].rule, None, "the rule was not asked");
+        }
+        is_about(passed, 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn there_is_one_counter_and_it_is_the_gates() {
+    let Some(redis) = Redis::start().await else { return };
+    let store = AnyStore::Redis(redis_store(&redis).await);
+    let door = Door::new(store.clone(), &rule("enforce"), ProcessModes::default());
+    assert!(door.passes(&[INVENTORY]).await);
+    assert_eq!(redis.ask("KEYS gates:*").await, "*1");
+    assert_eq!(redis.ask("EXISTS gates:{}ginventory").await, ":1");
+    let observed = Door::new(store, &rule("observe"), ProcessModes::default());
+    assert!(observed.passes(&[INVENTORY]).await);
+    assert_eq!(redis.ask("KEYS gates:*").await, "*2", "and then the rule has its own");
+}
+
+#[tokio::test]
+async fn without_its_store_the_rule_goes_on_with_the_replicas_share() {
+    let Some(mut redis) = Redis::start().await else { return };
+    let tasks = TaskTracker::new();
+    let store = RedisStore::start(connector(&redis), BATCH, &tasks);
+    let door = Door::new(AnyStore::Redis(store.clone()), &rule("enforce"), ProcessModes::default());
+    store.reached().wait_for(|reached| *reached).await.unwrap();
+    assert!(door.passes(&[INVENTORY]).await);
+    redis.stop();
+    let (mut refused, mut unanswered) = (0, 0);
+    for _ in 0..10 {
+        match door.try_ask(&[INVENTORY]).await {
+            Ok(decision) => {
+                let status = &decision.statuses[0];
+                assert_eq!((decision.code, status.rule, status.gate), (Code::OverLimit, Some(0), Some(0)));
+                refused += 1;
+            }
+            Err(_) => unanswered += 1,
+        }
+    }
+    assert!(refused >= 1 && unanswered >= 1, "{unanswered} left to the caller's policy, {refused} refused");
+    let totals = counted(&door);
+    assert_eq!((totals.total_hits, totals.within_limit, totals.over_limit), (11, 1, refused));
+}

@@ -218,7 +218,7 @@ fn failure(status: ExitStatus, error: &dyn std::fmt::Display) -> Failure {
     Failure { status, text: error.to_string() }
 }
 
-/// Standard output is what the user asked for: what can't be written there is not done.
+/// Standard output is what the user asked for: what can't be written there is told by the exit code.
 fn print(text: &dyn std::fmt::Display) -> Result<(), Failure> {
     write(text).or_else(|error| unwritten(&error))
 }

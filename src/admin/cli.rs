@@ -150,8 +150,15 @@ pub async fn run(
         Act::Record { name, lasting } => record::follow(&address, segment(name)?, lasting, line, note).await,
         Act::Ask(ask) => {
             let (method, path, body) = ask.request(user)?;
-            let told = asked(&address, method, &path, body.as_ref()).await?;
-            line(&ask.said(&told)).map_err(Failure::Output)
+            let told = asked(&address, method.clone(), &path, body.as_ref()).await?;
+            // A script that reads "cannot" would do it again.
+            let is_done = method != Method::GET;
+            line(&ask.said(&told)).map_err(|error| match is_done {
+                true => {
+                    Failure::Output(std::io::Error::new(error.kind(), format!("{error}; what was asked for is done")))
+                }
+                false => Failure::Output(error),
+            })
         }
     }
 }

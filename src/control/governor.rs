@@ -141,8 +141,12 @@ impl Governor {
         }
     }
 
-    /// Goes on with what a reload made of the service.
-    pub(super) fn follow(&mut self, service: &Arc<Service>) {
+    /// Goes on with what a reload made of the service. Bounds that moved are obeyed at once: a gate may stand in the place
+    /// of the rule whose limit was lowered.
+    pub(super) fn follow(&mut self, service: &Arc<Service>, now: Instant) {
+        if self.service.bounds != service.bounds {
+            self.due = self.due.min(now);
+        }
         if self.service != *service {
             let known = service.scrape_interval.unwrap_or(self.scrape.known);
             self.scrape = Scrape { known, measured: None };

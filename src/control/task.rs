@@ -246,7 +246,7 @@ impl<R: RecordStore, O: OpenSource> Controller<R, O> {
             self.failed_fetches.iter_mut().filter(|(kind, _)| *kind == failure).for_each(|(_, count)| *count += 1);
         }
         if place.governor.is_none() {
-            governor.follow(&place.service);
+            governor.follow(&place.service, Instant::now());
             if std::mem::take(&mut place.is_urgent) {
                 governor.due = governor.due.min(Instant::now() + SHOWN_AFTER);
             }

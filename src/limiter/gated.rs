@@ -34,11 +34,13 @@ pub(super) struct Gated {
 
 struct AsRule {
     descriptors: SmallVec<[u32; 1]>,
-    of: InPlaceOf,
+    of: StandsFor,
+    /// Hits given back. They bring nothing back, and are counted.
+    given_back: u64,
 }
 
 /// The rule in whose place a gate stands, for the one descriptor that led to it.
-pub(super) struct InPlaceOf {
+pub(super) struct StandsFor {
     /// Position of the rule in the snapshot.
     pub(super) rule: usize,
     /// Where it is measured, if not in the rule's own series: what the request's values chose.
@@ -47,7 +49,8 @@ pub(super) struct InPlaceOf {
     pub(super) near_limit_ratio: f32,
 }
 
-/// A gate's answer as a token bucket of this moment's limit would give it, in whole requests.
+/// A gate's answer as a token bucket of this moment's limit would give it, in whole requests. Only the reset of one that
+/// has room is another: it is the time until the bucket is full, which for a window of a second reads the same.
 struct AsBucket {
     limit: Limit,
     policy: Policy,
@@ -63,14 +66,18 @@ impl Gated {
     }
 
     /// Notes that a descriptor leads here. It passes once, if any of them passes and doesn't only look.
-    pub(super) fn add(&mut self, descriptor: u32, hits: Hits, in_place_of: Option<InPlaceOf>) {
-        if hits == Hits::Add(1) {
-            self.hits = hits;
+    pub(super) fn add(&mut self, descriptor: u32, hits: Hits, stands_for: Option<StandsFor>) {
+        if matches!(hits, Hits::Add(1..)) {
+            self.hits = Hits::Add(1);
         }
-        match (in_place_of, &mut self.as_rule) {
-            (None, _) => self.descriptors.push(descriptor),
-            (Some(_), Some(as_rule)) => as_rule.descriptors.push(descriptor),
-            (Some(of), none) => *none = Some(AsRule { descriptors: SmallVec::from_slice(&[descriptor]), of }),
+        let Some(of) = stands_for else {
+            self.descriptors.push(descriptor);
+            return;
+        };
+        let as_rule = self.as_rule.get_or_insert(AsRule { descriptors: SmallVec::new(), of, given_back: 0 });
+        as_rule.descriptors.push(descriptor);
+        if let Hits::GiveBack(hits) = hits {
+            as_rule.given_back = as_rule.given_back.saturating_add(hits);
         }
     }
 
@@ -81,12 +88,14 @@ impl Gated {
             let bucket = AsBucket::of(tally);
             judgements.extend(self.descriptors.iter().map(|descriptor| bucket.judgement(*descriptor, self.service)));
         }
-        let Some(AsRule { descriptors, of }) = &self.as_rule else { return };
+        let Some(AsRule { descriptors, of, given_back }) = &self.as_rule else { return };
         let bucket = AsBucket::of(tally);
         let rule = &snapshot.rules.rules()[of.rule];
         let per_second = bucket.policy.capacity();
         let near = near_threshold(per_second, of.near_limit_ratio);
-        of.series(snapshot).record(&bucket.tally, self.requests(), per_second, false, near);
+        let series = of.series(snapshot);
+        series.record(&bucket.tally, self.requests(), per_second, false, near);
+        series.record_given_back(*given_back);
         for descriptor in descriptors {
             let said = bucket.judgement(*descriptor, self.service);
             let current_limit = CurrentLimit { name: rule.name.clone(), ..said.current_limit };
@@ -115,9 +124,9 @@ impl Gated {
     }
 }
 
-// === impl InPlaceOf ===
+// === impl StandsFor ===
 
-impl InPlaceOf {
+impl StandsFor {
     fn series<'s>(&'s self, snapshot: &'s Snapshot) -> &'s RuleCounters {
         let rule: &Rule = &snapshot.rules.rules()[self.rule];
         self.runtime_series.as_deref().unwrap_or_else(|| &snapshot.meter(rule).counters)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::LimiterOptions;
-use super::gated::{Gated, InPlaceOf};
+use super::gated::{Gated, StandsFor};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::counters::{Charge, Charges};
 use crate::decision::{CurrentLimit, Decision, Judgement, Mode, ProcessModes, Uncounted, a_quota_has_room};
@@ -191,7 +191,7 @@ impl Planning<'_> {
 
     fn apply(&mut self, index: usize, found: Found<'_>, hits: Hits, replaced: &[&Arc<str>]) {
         let service = self.snapshot.rules.governing(found.rule.index);
-        let mut in_place_of = None;
+        let mut stands_for = None;
         match found.rule.action {
             Action::Unlimited => {
                 self.plan.uncounted[index] = Uncounted::Unlimited;
@@ -207,7 +207,7 @@ impl Planning<'_> {
             {
                 let runtime_series = found.metric_path.map(|path| self.metrics.runtime(&found.rule.domain, &path));
                 let near_limit_ratio = self.options.near_limit_ratio;
-                in_place_of = Some(InPlaceOf { rule: found.rule.index, runtime_series, near_limit_ratio });
+                stands_for = Some(StandsFor { rule: found.rule.index, runtime_series, near_limit_ratio });
             }
             Action::Limited { policy, shadow_mode, quota_mode, .. } => {
                 let mode = Mode { shadow: shadow_mode, quota: quota_mode || self.options.modes.quota_mode };
@@ -219,7 +219,7 @@ impl Planning<'_> {
             }
         }
         if let Some(service) = service {
-            self.pass_gate(service, index, hits, in_place_of);
+            self.pass_gate(service, index, hits, stands_for);
         }
     }
 
@@ -238,13 +238,11 @@ impl Planning<'_> {
 
     /// Notes that a descriptor leads to a service. A request passes its gate once, however many of its descriptors do
     /// and whatever they cost; one that only looks, looks, and what is given back was a request's that has passed.
-    fn pass_gate(&mut self, service: &Service, descriptor: usize, hits: Hits, in_place_of: Option<InPlaceOf>) {
-        let hits = match hits {
-            Hits::Add(hits) => Hits::Add(hits.min(1)),
-            // The rule's status is told all the same.
-            Hits::GiveBack(_) if in_place_of.is_some() => Hits::Add(0),
-            Hits::GiveBack(_) => return,
-        };
+    fn pass_gate(&mut self, service: &Service, descriptor: usize, hits: Hits, stands_for: Option<StandsFor>) {
+        // A rule's status is told, and what is given back counted, all the same.
+        if matches!(hits, Hits::GiveBack(_)) && stands_for.is_none() {
+            return;
+        }
         let gates = self.plan.gates.get_or_insert_default();
         let gated = match gates.iter().position(|gated| gated.service == service.index) {
             Some(at) => &mut gates[at],
@@ -255,7 +253,7 @@ impl Planning<'_> {
                 gates.last_mut().expect("it was pushed")
             }
         };
-        gated.add(descriptor as u32, hits, in_place_of);
+        gated.add(descriptor as u32, hits, stands_for);
     }
 
     /// Charges the gates behind everything else: they hear what the others say.

@@ -39,7 +39,9 @@ fn write(text: &mut String, rules: &RuleSet, service: &Service, windows: &Window
     let burst = |rate: f64| rate.max(1.0);
     let beside = match service.gate {
         ServiceGate::Bucket => "",
-        ServiceGate::Rule if service.gate_is_rule() => ", in the place of the rule's own counter",
+        ServiceGate::Rule if service.gate_is_rule() => {
+            ", in the place of the rule's own counter unless the whole process is in shadow or quota mode"
+        }
         ServiceGate::Rule => ", beside the rule's own counter until the mode is enforce",
     };
     writeln!(

@@ -1,9 +1,9 @@
 //! A charge that is made where a packed counter lies, without unpacking it.
 //!
 //! Most charges change a counter in few bytes: there is room, and of a log the oldest pairs leave or a new one joins at
-//! most. Unpacking and packing such a counter costs several times what its
-//! arithmetic does. [`Policy::charge_in_place`] recognizes these charges; all others go by
-//! [`decide`](super::decide()), which this agrees with to the byte wherever it has an answer.
+//! most. Unpacking and packing such a counter costs several times what its arithmetic does. [`Policy::charge_in_place`]
+//! recognizes these charges; all others go by [`decide`](super::decide()), which this agrees with to the byte wherever it
+//! has an answer.
 
 use super::log::{self, HEADER, Pair, SlidingWindow};
 use super::{Algorithm, Charging, GateState, NOW_MAX, Policy, Tally, Verdict};

@@ -377,19 +377,24 @@ fn hits_that_follow_each_other_are_charged_in_place() {
 }
 
 #[test]
-fn a_log_is_charged_in_place_whatever_time_passes() {
-    let policy = of_kind(0, 1_000, 60_000, 64);
-    let mut counter = [policy.empty_counter()];
-    let mut now_ms = START_US / 1_000;
-    charge(&mut counter, policy, Hits::Add(1), Timestamp::from_millis(now_ms));
-    // Ticks of 938 ms: the same one, the next, one pair leaves and one joins, several leave, all have left.
-    for wait_ms in [0, 900, 900, 57_500, 938, 30_000, 31_000, 59_000, 120_000] {
-        now_ms += wait_ms;
-        let now = Timestamp::from_millis(now_ms);
-        let change =
-            counter[0].with_packed(|packed| policy.charge_in_place(packed, Hits::Add(1), Charging::AllOrNothing, now));
-        let tally = charge(&mut counter, policy, Hits::Add(1), now);
-        assert_eq!(change.map(|change| change.tally), Some(tally), "after {wait_ms} ms");
+fn a_log_of_any_form_is_charged_in_place_whatever_time_passes() {
+    for (format, limit, precision) in [(1, 1_000, 64), (2, 100_000, 64), (3, 50, 64), (4, 100_000, 1_000)] {
+        let policy = SlidingWindow::new(limit, window(60_000), Precision::try_new(precision).unwrap());
+        assert_eq!(policy.pair_format(), format);
+        let policy = Policy::SlidingWindow(policy);
+        let mut counter = [policy.empty_counter()];
+        let mut now_ms = START_US / 1_000;
+        charge(&mut counter, policy, Hits::Add(1), Timestamp::from_millis(now_ms));
+        // Ticks of 938, 60 or 1 ms: the same one, the next, one pair leaves and one joins, several leave, all have left.
+        for wait_ms in [0, 900, 900, 57_500, 938, 30_000, 31_000, 59_000, 120_000] {
+            now_ms += wait_ms;
+            let now = Timestamp::from_millis(now_ms);
+            let packed = counter[0].with_packed(<[u8]>::to_vec);
+            let change = policy.charge_in_place(&packed, Hits::Add(1), Charging::AllOrNothing, now);
+            let change = change.unwrap_or_else(|| panic!("format {format}, after {wait_ms} ms"));
+            assert_eq!(change.tally, charge(&mut counter, policy, Hits::Add(1), now));
+            assert_eq!(&*change.written_behind(b"", &packed), counter[0].with_packed(<[u8]>::to_vec));
+        }
     }
 }
 

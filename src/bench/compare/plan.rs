@@ -123,7 +123,7 @@ const OVERHEAD: Duration = Duration::from_millis(120);
 pub const FIXED_RATE: f64 = 10_000.0;
 
 /// How often the long run changes from one server to the other.
-const LONG_RUN_TURNS: usize = 4;
+pub const LONG_RUN_TURNS: usize = 4;
 
 // === impl Scale ===
 

@@ -9,6 +9,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::bytes::{Fill, Store};
+use super::plan::LONG_RUN_TURNS;
 use super::results::{Quantity, Results};
 use crate::bench::script::State;
 use crate::bench::statistics::Spread;
@@ -42,7 +43,7 @@ pub enum Source {
         /// What is looked at.
         of: Quantity,
     },
-    /// A quantity of one case, summed over all rounds.
+    /// A quantity of one case of the long run, summed over its turns; nothing unless there were all of them.
     Total {
         /// Its section.
         section: &'static str,
@@ -268,7 +269,10 @@ impl Source {
             Source::Ratio { section, case, to, of } => {
                 results.case(section, case)?.ratio_to(results.case(section, to)?, of)
             }
-            Source::Total { section, case, of } => results.case(section, case)?.total(of),
+            Source::Total { section, case, of } => {
+                let case = results.case(section, case).filter(|case| case.rounds.len() == LONG_RUN_TURNS);
+                case?.total(of)
+            }
             Source::Script(state) => {
                 let of_state = results.script.iter().filter(|cost| cost.state == state);
                 of_state.max_by_key(|cost| cost.per_call)?.ratio()

@@ -3,13 +3,13 @@
 use super::*;
 use tidegate::metrics::RuleTotals;
 
-/// A total of six a second, of which the gate begins with three.
+/// A total of fifteen a second, of which the gate begins with three.
 const RULE: &str = "
 domain: shop
 descriptors:
   - key: service
     value: inventory
-    rate_limit: { unit: second, requests_per_unit: 6, name: total }
+    rate_limit: { unit: second, requests_per_unit: 15, name: total }
   - key: other
     rate_limit: { unit: hour, requests_per_unit: 1000 }
   - key: few
@@ -34,9 +34,14 @@ fn counted(door: &Door) -> RuleTotals {
     snapshot.meter(&snapshot.rules.rules()[0]).counters.totals()
 }
 
-/// Whether so many passed a gate of so many a second, with what comes in while a test runs.
+/// How many of thirty requests pass.
+async fn of_thirty(door: &Door, descriptors: &[Asked]) -> usize {
+    of_ten(door, descriptors).await + of_ten(door, descriptors).await + of_ten(door, descriptors).await
+}
+
+/// Whether so many of thirty passed a limit of so many a second, with what comes in while a test runs.
 fn is_about(passed: usize, limit: usize) {
-    assert!((limit..=limit + 4).contains(&passed), "{passed} of ten passed a gate of {limit} a second");
+    assert!((limit..=limit + 9).contains(&passed), "{passed} of thirty passed a limit of {limit} a second");
 }
 
 #[tokio::test]
@@ -67,11 +72,11 @@ async fn the_status_is_the_rules_and_carries_the_limit_of_the_moment_and_what_is
 #[tokio::test]
 async fn the_rules_metrics_count_what_the_gate_lets_through_and_refuses() {
     over_both(&rule("enforce"), ProcessModes::default(), |door| async move {
-        let passed = of_ten(&door, &[INVENTORY]).await;
+        let passed = of_thirty(&door, &[INVENTORY]).await;
         is_about(passed, 3);
         let totals = counted(&door);
         let passed = passed as u64;
-        assert_eq!((totals.total_hits, totals.within_limit, totals.over_limit), (10, passed, 10 - passed));
+        assert_eq!((totals.total_hits, totals.within_limit, totals.over_limit), (30, passed, 30 - passed));
     })
     .await;
 }
@@ -80,11 +85,16 @@ async fn the_rules_metrics_count_what_the_gate_lets_through_and_refuses() {
 async fn a_request_passes_once_whatever_it_costs_and_nothing_brings_it_back() {
     over_both(&rule("enforce"), ProcessModes::default(), |door| async move {
         let costly = [("service", "inventory", Hits::Add(50)), INVENTORY];
-        is_about(of_ten(&door, &costly).await, 3);
-        assert_eq!(counted(&door).total_hits, 10);
+        is_about(of_thirty(&door, &costly).await, 3);
+        assert_eq!(counted(&door).total_hits, 30);
         let back = door.ask(&[("service", "inventory", Hits::GiveBack(3))]).await;
         assert_eq!((back.code, back.statuses[0].rule), (Code::Ok, Some(0)));
-        assert_eq!(counted(&door).total_hits, 10);
+        assert_eq!((counted(&door).total_hits, counted(&door).negative_hits), (30, 3));
+        let mut passed = 0;
+        for _ in 0..3 {
+            passed += usize::from(door.passes(&[INVENTORY]).await);
+        }
+        assert!(passed < 3, "what was given back would have let all three pass");
     })
     .await;
 }
@@ -115,17 +125,17 @@ async fn a_limit_that_is_not_enforced_leaves_the_rule_as_it_is() {
     // Off, the gate stands at the highest limit, which is the rule's own; a sliding window is the stricter of the two.
     for mode in ["observe", "off"] {
         over_both(&rule(mode), ProcessModes::default(), |door| async move {
-            let passed = of_ten(&door, &[INVENTORY]).await;
-            is_about(passed, 6);
+            is_about(of_thirty(&door, &[INVENTORY]).await, 15);
             let status = door.ask(&[INVENTORY]).await.statuses[0].clone();
             let limit = status.current_limit.unwrap();
-            assert_eq!((limit.limit.requests_per_unit, limit.name.as_deref()), (6, Some("total")));
+            assert_eq!((limit.limit.requests_per_unit, limit.name.as_deref()), (15, Some("total")));
+            assert_eq!(status.code, Code::OverLimit, "{mode}");
         })
         .await;
     }
     let quota = ProcessModes { shadow_mode: false, quota_mode: true };
     over_both(&rule("enforce"), quota, |door| async move {
-        is_about(of_ten(&door, &[INVENTORY]).await, 3);
+        is_about(of_thirty(&door, &[INVENTORY]).await, 3);
         let refused = door.ask(&[INVENTORY]).await;
         assert_eq!((refused.statuses[0].gate, refused.statuses[0].rule), (Some(0), None), "they are two");
     })
@@ -137,7 +147,7 @@ async fn a_limit_that_a_request_brings_takes_the_rules_place_and_not_the_gates()
     over_both(&rule("enforce"), ProcessModes::default(), |door| async move {
         let own = Some(Limit { requests_per_unit: 1_000, window: Window::from(Unit::Hour) });
         let mut passed = 0;
-        for _ in 0..10 {
+        for _ in 0..30 {
             let entries = [Entry { key: "service", value: "inventory" }].into_iter().collect();
             let descriptor = Descriptor { entries, hits: ONE, limit_override: own };
             let query = RateQuery::try_new("shop", [descriptor].into_iter().collect()).unwrap();

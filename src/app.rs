@@ -370,6 +370,7 @@ fn server(redis: &RedisSettings) -> Server {
             RedisAddress::Tcp { host, port } => Address::Tcp(host.clone(), *port),
             RedisAddress::Unix { path } => Address::Unix(path.clone()),
         },
+        tls: redis.tls.clone(),
         database: redis.url.database(),
         username: credentials.username.clone(),
         password: credentials.password.as_ref().map(|password| password.expose().to_owned()),

@@ -17,6 +17,7 @@ mod environment;
 mod error;
 mod log;
 mod meaning;
+mod redis_server;
 mod redis_url;
 mod schema;
 mod sources;
@@ -33,6 +34,7 @@ pub use log::{LogFilter, LogFormat, LogSettings};
 pub use redis_url::{RedisAddress, RedisCredentials, RedisUrl, Secret};
 pub(crate) use yaml::lines;
 
+use crate::counters::redis::Tls;
 use crate::rules::Defaults;
 use environment::Environment;
 use sources::Layer;
@@ -174,6 +176,8 @@ pub struct MemorySettings {
 pub struct RedisSettings {
     /// Server and credentials: the URL's, or those of `username` and `password` where these are set.
     pub url: RedisUrl,
+    /// How it is spoken to over TLS, if it is.
+    pub tls: Option<Tls>,
     /// File with the password, to be read at each connect; the URL then holds none.
     pub password_file: Option<PathBuf>,
     /// Longest wait for a connection.

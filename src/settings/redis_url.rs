@@ -43,6 +43,7 @@ pub struct RedisCredentials {
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl {
     address: RedisAddress,
+    is_tls: bool,
     database: u32,
     credentials: RedisCredentials,
 }
@@ -94,8 +95,8 @@ impl fmt::Debug for RedisCredentials {
 // === impl RedisUrl ===
 
 impl RedisUrl {
-    /// Reads one of the forms: `host[:port]`, `redis://[user:password@]host[:port][/database]`, `/path/to/socket`,
-    /// `unix:///path/to/socket[?db=database]`. User and password are percent-encoded. A bare name that ends in
+    /// Reads one of the forms: `host[:port]`, `redis://[user:password@]host[:port][/database]` (`rediss://` for
+    /// TLS), `/path/to/socket`, `unix:///path/to/socket[?db=database]`. User and password are percent-encoded. A bare name that ends in
     /// `.sock` is refused: it is more likely a path.
     ///
     /// # Errors
@@ -107,14 +108,14 @@ impl RedisUrl {
         if let Some(rest) = text.strip_prefix("unix://").or_else(|| text.strip_prefix("redis+unix://")) {
             return RedisUrl::parse_socket(rest);
         }
-        if text.starts_with("rediss://") {
-            return Err("a redis:// address; TLS to Redis (rediss://) is not supported".to_owned());
+        if let Some(rest) = text.strip_prefix("rediss://") {
+            return RedisUrl::parse_network(rest).map(|url| RedisUrl { is_tls: true, ..url });
         }
         if text.starts_with('/') {
             return Ok(RedisUrl::at(RedisAddress::Unix { path: PathBuf::from(text) }));
         }
         if text.contains("://") {
-            return Err(RedisUrl::right("what precedes :// is neither redis nor unix"));
+            return Err(RedisUrl::right("what precedes :// is neither redis, rediss nor unix"));
         }
         if text.contains('@') {
             return Err(RedisUrl::right("user and password stand without redis:// before them"));
@@ -129,6 +130,12 @@ impl RedisUrl {
     #[must_use]
     pub fn address(&self) -> &RedisAddress {
         &self.address
+    }
+
+    /// Whether the address says that TLS is spoken.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
     }
 
     /// The number of the database to `SELECT`; 0 is where every connection begins.
@@ -150,7 +157,7 @@ impl RedisUrl {
     }
 
     fn at(address: RedisAddress) -> RedisUrl {
-        RedisUrl { address, database: 0, credentials: RedisCredentials::NONE }
+        RedisUrl { address, is_tls: false, database: 0, credentials: RedisCredentials::NONE }
     }
 
     /// All forms, and what is amiss with the text: the end of a sentence that repeats nothing of it.
@@ -182,7 +189,7 @@ impl RedisUrl {
         };
         let address = RedisUrl::parse_place(place)?;
         let credentials = user.map_or(Ok(RedisCredentials::NONE), credentials)?;
-        Ok(RedisUrl { address, database: database_number(database)?, credentials })
+        Ok(RedisUrl { credentials, database: database_number(database)?, ..RedisUrl::at(address) })
     }
 
     /// What follows `unix://`.
@@ -204,9 +211,10 @@ impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The name of the user goes as well: some write the password in its place.
         let user = if self.credentials == RedisCredentials::NONE { "" } else { "***@" };
+        let scheme = if self.is_tls { "rediss" } else { "redis" };
         match &self.address {
-            RedisAddress::Tcp { host, port } if host.contains(':') => write!(f, "redis://{user}[{host}]:{port}")?,
-            RedisAddress::Tcp { host, port } => write!(f, "redis://{user}{host}:{port}")?,
+            RedisAddress::Tcp { host, port } if host.contains(':') => write!(f, "{scheme}://{user}[{host}]:{port}")?,
+            RedisAddress::Tcp { host, port } => write!(f, "{scheme}://{user}{host}:{port}")?,
             RedisAddress::Unix { path } => write!(f, "unix://{user}{}", path.display())?,
         }
         write!(f, "/{}", self.database)
@@ -328,7 +336,7 @@ mod tests {
             "redis://u:%zzhunter2@redis",
             "redis://u:%ffhunter2@redis",
             "redis://u:hunter2/x@redis",
-            "rediss://u:hunter2@redis",
+            "rediss://u:hunter2/@redis",
             "http://u:hunter2@redis:1",
             "unix://",
             "unix:///a?pass=hunter2",
@@ -355,7 +363,7 @@ mod tests {
             ("p@localhost", "user and password stand without redis:// before them"),
             ("redis://p@localhost", "no colon stands before the password"),
             ("redis://localhost/x", "the database is not a number"),
-            ("http://localhost", "what precedes :// is neither redis nor unix"),
+            ("http://localhost", "what precedes :// is neither redis, rediss nor unix"),
             ("unix://", "the path is missing"),
         ] {
             let error = RedisUrl::parse(text).unwrap_err();
@@ -372,6 +380,7 @@ mod tests {
             }
         }
         assert_eq!(RedisUrl::parse("redis://a:b@redis:1/2").unwrap().to_string(), "redis://***@redis:1/2");
+        assert_eq!(RedisUrl::parse("rediss://a:b@redis:1/2").unwrap().to_string(), "rediss://***@redis:1/2");
     }
 
     proptest! {

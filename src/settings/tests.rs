@@ -84,9 +84,9 @@ fn every_key_of_the_schema_means_something() {
         .iter()
         .filter(|key| {
             let variable = key.variable();
-            let variables = [(variable.as_str(), "{"), ("TIDEGATE_STORE_REDIS_URL", "redis:1")];
+            let variables = [(variable.as_str(), "{"), ("TIDEGATE_STORE_REDIS_URL", "rediss://redis:1")];
             environment(&variables[..if key.path == "store.redis.url" { 1 } else { 2 }])
-                == environment(&[("TIDEGATE_STORE_REDIS_URL", "redis:1")])
+                == environment(&[("TIDEGATE_STORE_REDIS_URL", "rediss://redis:1")])
         })
         .map(|key| key.path)
         .collect();

@@ -27,6 +27,7 @@ mod prometheus_source;
 mod proxy;
 mod records;
 mod redis_store;
+mod redis_tls;
 mod reload;
 mod replicas;
 mod shipping;

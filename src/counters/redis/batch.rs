@@ -23,9 +23,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep, sleep_until};
 
 use super::FAR;
-use super::line::{Broken, Line, Socket};
+use super::line::{Broken, Line};
 use super::link::{Connector, ConnectorError};
 use super::shared::Shared;
+use super::socket::Socket;
 use crate::counters::StoreError;
 
 /// The task that connects one core's queue, and sends what waits there.

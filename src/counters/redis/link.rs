@@ -1,11 +1,13 @@
 //! Connections to Redis, made anew when they break. [`Connector`] is their factory.
 //!
-//! What is asked of a server once (the script, its memory) goes through a deadpool-redis pool. The request path has a
-//! socket to itself (`line`): the redis package greets the server on it (user, password, database) and gives it back. A
-//! connection counts as made when Redis has taken the script: from then on `EVALSHA` finds it, and a server that only
-//! accepts and says nothing isn't mistaken for one that works.
+//! The socket is ours (`socket`, `tls`). The redis package greets the server on it (user, password, database) and asks
+//! what is asked once (the script, the server's memory); then the request path has the socket to itself (`line`), and
+//! what is asked beside it has a task of the package's. A connection of the request path counts as made when Redis has
+//! taken the script: from then on `EVALSHA` finds it, and a server that only accepts and says nothing isn't mistaken for
+//! one that works.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -14,24 +16,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use deadpool_redis::{Manager, Pool, PoolConfig, PoolError};
-use futures_util::future::select_ok;
+use futures_util::future::BoxFuture;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
+use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, Value};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
-use super::line::{Broken, Socket};
+use super::line::Broken;
 use super::script;
+use super::socket::{self, Socket};
+use super::tls::Tls;
 
 /// A Redis server, and who we are there.
 #[derive(Clone)]
 pub struct Server {
     /// Where it listens.
     pub address: Address,
+    /// How it is spoken to over TLS, if it is.
+    pub tls: Option<Tls>,
     /// The number of the database.
     pub database: u32,
     /// The user of Redis's access lists; `None` for the default user.
@@ -54,7 +57,7 @@ pub enum Address {
 /// Makes connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Connector {
-    server: Server,
+    server: Arc<Server>,
     timeouts: Timeouts,
     told: Arc<Told>,
 }
@@ -111,7 +114,7 @@ impl Connector {
     /// A factory of connections to `server`. Nothing is connected yet.
     #[must_use]
     pub fn new(server: Server, timeouts: Timeouts) -> Connector {
-        Connector { server, timeouts, told: Arc::default() }
+        Connector { server: Arc::new(server), timeouts, told: Arc::default() }
     }
 
     /// Tells the log that a connection was made, unless it knows.
@@ -169,83 +172,69 @@ impl Connector {
 
     /// Makes one connection whose server has the script.
     pub(super) async fn connect(&self) -> Result<Box<dyn Socket>, ConnectorError> {
-        let settings = self.settings(self.password().await?);
-        let connected = async {
-            let mut pooled = self.pool(settings.clone())?.get().await.map_err(|error| match error {
-                PoolError::Backend(error) => self.refused(&error),
-                other => self.refused(&other),
-            })?;
-            load_script(&mut pooled).await.map_err(|error| self.refused(&error))?;
-            self.tell_evicts(&mut pooled).await;
-            let socket = self.socket().await.map_err(|error| self.refused(&error))?;
-            greet(socket, &settings).await.map_err(|error| self.refused(&error))
-        };
-        let after = self.timeouts.connect;
-        timeout(after, connected)
-            .await
-            .unwrap_or_else(|_| Err(ConnectorError::Timeout { address: self.address(), after }))
+        self.in_time(async {
+            let socket = Arc::new(Mutex::new(self.socket().await?));
+            let (mut connection, task) = self.greet(Lent(Arc::clone(&socket))).await?;
+            let asked = async {
+                load_script(&mut connection).await.map_err(|error| self.refused(&error))?;
+                self.tell_evicts(&mut connection).await;
+                Ok(())
+            };
+            tokio::select! {
+                asked = asked => asked?,
+                // It ends only with its connection.
+                () = task => return Err(self.refused(&"the connection ended")),
+            }
+            drop(connection);
+            // The package's connection is gone, and what it was lent with it.
+            let socket = Arc::into_inner(socket).ok_or_else(|| self.refused(&"the socket is still in use"))?;
+            Ok(socket.into_inner().unwrap_or_else(PoisonError::into_inner))
+        })
+        .await
     }
 
     /// Makes one connection of the package's own, for what is asked beside the request path: several may ask on it at
-    /// once, and it has a task of its own on the runtime of the caller.
+    /// once, and it has a task of its own on the runtime of the caller, which ends with the last clone.
     pub(crate) async fn connect_beside(&self) -> Result<MultiplexedConnection, ConnectorError> {
-        let settings = self.settings(self.password().await?);
-        let connected = async {
-            let pooled = self.pool(settings)?.get().await;
-            pooled.map(deadpool_redis::Connection::take).map_err(|error| match error {
-                PoolError::Backend(error) => self.refused(&error),
-                other => self.refused(&other),
-            })
-        };
-        let after = self.timeouts.connect;
-        timeout(after, connected)
-            .await
-            .unwrap_or_else(|_| Err(ConnectorError::Timeout { address: self.address(), after }))
+        self.in_time(async {
+            let (connection, task) = self.greet(self.socket().await?).await?;
+            drop(tokio::spawn(task));
+            Ok(connection)
+        })
+        .await
     }
 
-    async fn socket(&self) -> io::Result<Box<dyn Socket>> {
-        match &self.server.address {
-            Address::Tcp(host, port) => {
-                // All addresses of a name at once: one that is a black hole would use up the time of the others.
-                let attempts: Vec<_> =
-                    lookup_host((host.as_str(), *port)).await?.map(TcpStream::connect).map(Box::pin).collect();
-                if attempts.is_empty() {
-                    return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-                }
-                let (socket, _) = select_ok(attempts).await?;
-                // Calls are single small writes; waiting to join them would cost the callers' deadlines.
-                socket.set_nodelay(true)?;
-                Ok(Box::new(socket))
-            }
-            Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
-        }
+    async fn socket(&self) -> Result<Box<dyn Socket>, ConnectorError> {
+        let opened = socket::open(&self.server.address, self.server.tls.as_ref()).await;
+        opened.map_err(|error| self.refused(&error))
     }
 
-    /// Who we are there.
-    fn settings(&self, password: Option<String>) -> RedisConnectionInfo {
+    /// Tells the server on a new socket who we are. The future is the connection's work: nothing is asked without it.
+    async fn greet(
+        &self,
+        socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<(MultiplexedConnection, BoxFuture<'static, ()>), ConnectorError> {
         let mut settings = RedisConnectionInfo::default().set_db(i64::from(self.server.database));
         if let Some(username) = &self.server.username {
             settings = settings.set_username(username);
         }
-        if let Some(password) = password {
+        if let Some(password) = self.password().await? {
             settings = settings.set_password(password);
         }
-        settings
+        let times = AsyncConnectionConfig::new().set_response_timeout(Some(self.timeouts.response));
+        let greeted = MultiplexedConnection::new_with_config(&settings, socket, times).await;
+        let (connection, task) = greeted.map_err(|error| self.refused(&error))?;
+        Ok((connection, Box::pin(task)))
     }
 
-    /// A pool is made for each attempt, because the password is read for each.
-    fn pool(&self, settings: RedisConnectionInfo) -> Result<Pool, ConnectorError> {
-        let address = match &self.server.address {
-            Address::Tcp(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
-            Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
-        };
-        let info = address.into_connection_info().map_err(|error| self.refused(&error))?;
-        let info = info.set_redis_settings(settings).set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let times = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.timeouts.connect))
-            .set_response_timeout(Some(self.timeouts.response));
-        let manager = Manager::new_with_config(info, times).map_err(|error| self.refused(&error))?;
-        Pool::builder(manager).config(PoolConfig::new(1)).build().map_err(|error| self.refused(&error))
+    async fn in_time<T>(
+        &self,
+        connected: impl Future<Output = Result<T, ConnectorError>>,
+    ) -> Result<T, ConnectorError> {
+        let after = self.timeouts.connect;
+        timeout(after, connected)
+            .await
+            .unwrap_or_else(|_| Err(ConnectorError::Timeout { address: self.address(), after }))
     }
 
     async fn password(&self) -> Result<Option<String>, ConnectorError> {
@@ -275,16 +264,6 @@ async fn load_script(connection: &mut impl ConnectionLike) -> Result<(), RedisEr
 /// Sends one command; what Redis answers as an error is one.
 async fn send(connection: &mut impl ConnectionLike, command: &Cmd) -> Result<Value, RedisError> {
     connection.req_packed_command(command).await?.extract_error()
-}
-
-/// Tells the server on a new socket who we are.
-async fn greet(socket: Box<dyn Socket>, settings: &RedisConnectionInfo) -> Result<Box<dyn Socket>, RedisError> {
-    let lent = Lent(Arc::new(Mutex::new(socket)));
-    let back = Arc::clone(&lent.0);
-    drop(MultiplexedConnection::new(settings, lent).await?);
-    // The package's connection is gone, and what it was lent with it.
-    let socket = Arc::into_inner(back).ok_or_else(|| io::Error::other("the socket is still in use"))?;
-    Ok(socket.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// A socket that the redis package has for the greeting and that we take back.

@@ -23,6 +23,8 @@ mod link;
 mod queue;
 pub mod script;
 mod shared;
+mod socket;
+mod tls;
 mod wire;
 
 use std::future::{Future, ready};
@@ -38,6 +40,7 @@ use tokio_util::task::TaskTracker;
 pub use self::link::{Address, Connector, ConnectorError, Server, Timeouts};
 use self::script::Batch;
 use self::shared::Shared;
+pub use self::tls::{Identity, NameCheck, Tls};
 use super::{Charges, CounterStore, StoreError, Tallies};
 
 /// The counters of one core. Clones share its queue and connection.

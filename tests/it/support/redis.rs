@@ -17,6 +17,7 @@ pub(crate) struct Redis {
     port: u16,
     folder: TempDir,
     process: Option<Process>,
+    arguments: Vec<String>,
 }
 
 // === impl Redis ===
@@ -24,9 +25,15 @@ pub(crate) struct Redis {
 impl Redis {
     /// An empty Redis that answers; `None` where there is none to start, see [`program`].
     pub(crate) async fn start() -> Option<Redis> {
+        Redis::start_with(|_| Vec::new()).await
+    }
+
+    /// The same with further arguments, made anew for each attempt from the port that it gets.
+    pub(crate) async fn start_with(arguments: impl Fn(u16) -> Vec<String>) -> Option<Redis> {
         const ATTEMPTS: usize = 5;
         for _ in 0..ATTEMPTS {
             let mut redis = Redis::stopped()?;
+            redis.arguments = arguments(redis.port);
             if redis.starts().await {
                 return Some(redis);
             }
@@ -49,7 +56,7 @@ impl Redis {
     /// A Redis yet to be started: its address is known and nothing listens there.
     pub(crate) fn stopped() -> Option<Redis> {
         program("redis-server", None, "REQUIRE_REDIS")?;
-        Some(Redis { port: free_port(), folder: TempDir::new().unwrap(), process: None })
+        Some(Redis { port: free_port(), folder: TempDir::new().unwrap(), process: None, arguments: Vec::new() })
     }
 
     /// Starts it on its port, with what was saved when it was stopped.
@@ -62,7 +69,7 @@ impl Redis {
         assert!(self.process.is_none(), "it runs already");
         let mut command = Command::new(program("redis-server", None, "REQUIRE_REDIS").expect("was there before"));
         command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"]);
-        command.arg(self.port.to_string()).arg("--dir").arg(self.folder.path());
+        command.arg(self.port.to_string()).arg("--dir").arg(self.folder.path()).args(&self.arguments);
         let process = self.process.insert(Process::spawn("redis-server", &mut command));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         eventually("redis-server answers a PING or ends", PATIENCE, async || {
@@ -132,7 +139,7 @@ impl Redis {
 }
 
 /// A port that was free a moment ago. Redis can't be told to choose one itself.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 

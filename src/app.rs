@@ -7,6 +7,7 @@
 //! been reached.
 
 mod adaptive;
+mod redis_server;
 
 use std::fmt;
 use std::future::Future;
@@ -28,7 +29,7 @@ use self::adaptive::Adaptive;
 use crate::clock::SystemClock;
 use crate::counters::any::AnyStore;
 use crate::counters::memory::{MemoryLimits, MemoryStore};
-use crate::counters::redis::{Address, BatchOptions, Connector, RedisStore, Server, Timeouts};
+use crate::counters::redis::{BatchOptions, Connector, RedisStore, Timeouts};
 use crate::decision::ProcessModes;
 use crate::descriptor::{Descriptor, Entry, Hits};
 use crate::health::{Component, Health};
@@ -42,7 +43,7 @@ use crate::rls::router::Router;
 use crate::rls::server::{ServerLimits, Workers};
 use crate::rls::{RlsOptions, RlsService};
 use crate::rules::{Options, RuleErrors, RuleSet};
-use crate::settings::{RedisAddress, RedisSettings, Settings, StoreKind};
+use crate::settings::{Settings, StoreKind};
 use crate::table::{LimitTable, limit_table};
 use crate::web::{self, AdaptiveLimits, WebLimits, WebState};
 
@@ -357,24 +358,9 @@ impl StoreMaker {
             StoreKind::Redis(redis) => {
                 let timeouts = Timeouts { connect: redis.connect_timeout, response: redis.response_timeout };
                 let batch = BatchOptions { decisions_max: redis.batch_max, calls_in_flight: redis.calls_in_flight };
-                StoreMaker::Redis(Connector::new(server(redis), timeouts), batch)
+                StoreMaker::Redis(Connector::new(redis_server::server(redis), timeouts), batch)
             }
         }
-    }
-}
-
-fn server(redis: &RedisSettings) -> Server {
-    let credentials = redis.url.credentials();
-    Server {
-        address: match redis.url.address() {
-            RedisAddress::Tcp { host, port } => Address::Tcp(host.clone(), *port),
-            RedisAddress::Unix { path } => Address::Unix(path.clone()),
-        },
-        tls: redis.tls.clone(),
-        database: redis.url.database(),
-        username: credentials.username.clone(),
-        password: credentials.password.as_ref().map(|password| password.expose().to_owned()),
-        password_file: redis.password_file.clone(),
     }
 }
 

@@ -46,6 +46,8 @@ const ALIASES: &[Alias] = &[
     alias("PORT", "http.port", whole),
     alias("MERGE_DOMAIN_CONFIG", "rules.merge_domains", same),
     alias("CACHE_KEY_PREFIX", "store.key_prefix", same),
+    alias("REDIS_TIMEOUT", "store.redis.connect_timeout", same),
+    alias("REDIS_TYPE", "store.redis.type", str::to_lowercase),
     alias("REDIS_TLS", "store.redis.tls.enabled", same),
     alias("REDIS_TLS_CACERT", "store.redis.tls.ca_file", same),
     alias("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", "store.redis.tls.verify_hostname", redis_names::inverted),
@@ -82,7 +84,6 @@ const REFUSED: &[Refused] = &[
     refused("CONFIG_TYPE", |text| text == "FILE", "FILE, since rules are read from files only"),
     refused("GRPC_SERVER_USE_TLS", |text| switch(text) == Ok(false), "false, since the port does not speak TLS"),
     refused("GRPC_UDS", |_| false, "unset, since the service listens on TCP only"),
-    refused("REDIS_TYPE", |text| text.eq_ignore_ascii_case("single"), "SINGLE, the only kind of Redis known here"),
 ];
 
 // === impl Environment ===
@@ -357,7 +358,6 @@ mod tests {
             ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
             ("GRPC_SERVER_USE_TLS", "true"),
             ("GRPC_UDS", "/run/x"),
-            ("REDIS_TYPE", "cluster"),
         ];
         let (_, _, errors) = read(&asking, "grpc.port");
         assert_eq!(errors.len(), asking.len());

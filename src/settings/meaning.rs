@@ -275,6 +275,14 @@ impl Reader<'_> {
         Some(value.to_owned()).filter(|text| !text.is_empty())
     }
 
+    /// Several texts, as they are written.
+    pub(super) fn texts(&self, path: &str) -> Vec<String> {
+        match self.merged.value(path) {
+            Some((ValueKind::Array(values), _)) => values.iter().map(ToString::to_string).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     fn paths(&mut self, path: &str) -> Vec<PathBuf> {
         let Some((ValueKind::Array(values), place)) = self.merged.value(path) else {
             return Vec::new();
@@ -291,8 +299,7 @@ impl Reader<'_> {
     }
 
     pub(super) fn place(&self, path: &str) -> String {
-        let (_, place) = text_at(self.merged, path);
-        place.to_owned()
+        self.merged.place(path).unwrap_or(path).to_owned()
     }
 
     pub(super) fn conflict(&mut self, sentence: String) {

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 pub use error::{Note, SettingsError, SettingsErrors};
 pub use log::{LogFilter, LogFormat, LogSettings};
-pub use redis_url::{RedisAddress, RedisCredentials, RedisUrl, Secret};
+pub use redis_url::{RedisAddress, RedisCredentials, RedisSentinels, RedisUrl, Secret};
 pub(crate) use yaml::lines;
 
 use crate::counters::redis::Tls;

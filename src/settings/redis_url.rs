@@ -28,6 +28,21 @@ pub enum RedisAddress {
         /// The socket's path.
         path: PathBuf,
     },
+    /// Wherever its sentinels say.
+    Sentinel(Box<RedisSentinels>),
+}
+
+/// Those who know where a master is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisSentinels {
+    /// The name that they watch it by.
+    pub master: String,
+    /// Host and port of each, 1 to 100.
+    pub addresses: Vec<(String, u16)>,
+    /// Who we are to them.
+    pub credentials: RedisCredentials,
+    /// File with the password, to be read at each connect; `credentials` then hold none.
+    pub password_file: Option<PathBuf>,
 }
 
 /// Who we are to Redis (`AUTH`).
@@ -156,7 +171,8 @@ impl RedisUrl {
         RedisUrl { credentials, ..self }
     }
 
-    fn at(address: RedisAddress) -> RedisUrl {
+    /// A server of that address, database 0, for nobody in particular.
+    pub(super) fn at(address: RedisAddress) -> RedisUrl {
         RedisUrl { address, is_tls: false, database: 0, credentials: RedisCredentials::NONE }
     }
 
@@ -168,16 +184,19 @@ impl RedisUrl {
         )
     }
 
-    /// `host[:port]`.
-    fn parse_place(text: &str) -> Parsed<RedisAddress> {
+    /// `host[:port]`, with the port that holds where none is named.
+    pub(super) fn parse_host(text: &str, default_port: u16) -> Parsed<(String, u16)> {
         // The last colon precedes the port, unless it is inside the brackets of an IPv6 address.
         let (host_text, port) = match text.rsplit_once(':') {
             Some((host_text, port)) if !port.ends_with(']') => (host_text, Some(port)),
             _ => (text, None),
         };
-        let host = server(host_text)?;
-        let port = port.map_or(Ok(PORT), tcp_port)?;
-        Ok(RedisAddress::Tcp { host, port })
+        Ok((server(host_text)?, port.map_or(Ok(default_port), tcp_port)?))
+    }
+
+    /// `host[:port]`.
+    fn parse_place(text: &str) -> Parsed<RedisAddress> {
+        RedisUrl::parse_host(text, PORT).map(|(host, port)| RedisAddress::Tcp { host, port })
     }
 
     /// What follows `redis://`.
@@ -216,6 +235,7 @@ impl fmt::Display for RedisUrl {
             RedisAddress::Tcp { host, port } if host.contains(':') => write!(f, "{scheme}://{user}[{host}]:{port}")?,
             RedisAddress::Tcp { host, port } => write!(f, "{scheme}://{user}{host}:{port}")?,
             RedisAddress::Unix { path } => write!(f, "unix://{user}{}", path.display())?,
+            RedisAddress::Sentinel(sentinels) => write!(f, "sentinel://{user}{}", sentinels.master)?,
         }
         write!(f, "/{}", self.database)
     }

@@ -82,6 +82,9 @@ pub(super) enum Broken {
     /// The server has become a replica.
     #[error("the server takes no writes: {0}")]
     ReadOnly(String),
+    /// The sentinels have found the right server elsewhere.
+    #[error("the sentinels name another master: {to}")]
+    Moved { to: String },
 }
 
 // === impl Line ===

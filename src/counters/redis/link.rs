@@ -7,25 +7,24 @@
 //! one that works.
 
 use std::fmt;
-use std::future::Future;
-use std::io;
+use std::future::{Future, pending};
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, Value};
+use redis::{RedisError, Value};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use super::greeting::{Credentials, Greeted, GreetingError, greet, send};
 use super::line::Broken;
 use super::script;
-use super::socket::{self, Socket};
+use super::sentinel::{Sentinels, Watch};
+use super::socket::{self, Lent, Socket};
 use super::tls::Tls;
 
 /// A Redis server, and who we are there.
@@ -52,6 +51,15 @@ pub enum Address {
     Tcp(String, u16),
     /// A socket in the file system.
     Unix(PathBuf),
+    /// Wherever sentinels say that the master is.
+    Sentinel(Box<Sentinels>),
+}
+
+/// A socket on the way to being a connection.
+pub(super) struct Connected {
+    pub(super) socket: Box<dyn Socket>,
+    /// Ends when the sentinels name another master, with its address; never where nobody is asked.
+    pub(super) moved: BoxFuture<'static, (String, u16)>,
 }
 
 /// Makes connections. Cheap to clone.
@@ -59,6 +67,8 @@ pub enum Address {
 pub struct Connector {
     server: Arc<Server>,
     timeouts: Timeouts,
+    /// Of a master that sentinels know.
+    watch: Option<Watch>,
     told: Arc<Told>,
 }
 
@@ -114,7 +124,13 @@ impl Connector {
     /// A factory of connections to `server`. Nothing is connected yet.
     #[must_use]
     pub fn new(server: Server, timeouts: Timeouts) -> Connector {
-        Connector { server: Arc::new(server), timeouts, told: Arc::default() }
+        let watch = match &server.address {
+            Address::Sentinel(sentinels) => {
+                Some(Watch::new((**sentinels).clone(), server.tls.clone(), timeouts.connect))
+            }
+            Address::Tcp(..) | Address::Unix(_) => None,
+        };
+        Connector { server: Arc::new(server), timeouts, watch, told: Arc::default() }
     }
 
     /// Tells the log that a connection was made, unless it knows.
@@ -171,11 +187,13 @@ impl Connector {
     }
 
     /// Makes one connection whose server has the script.
-    pub(super) async fn connect(&self) -> Result<Box<dyn Socket>, ConnectorError> {
+    pub(super) async fn connect(&self) -> Result<Connected, ConnectorError> {
         self.in_time(async {
-            let socket = Arc::new(Mutex::new(self.socket().await?));
-            let (mut connection, task) = self.greet(Lent(Arc::clone(&socket))).await?;
+            let Connected { socket, moved } = self.socket().await?;
+            let socket = Arc::new(Mutex::new(socket));
+            let Greeted { mut connection, task } = self.greet(Lent(Arc::clone(&socket))).await?;
             let asked = async {
+                self.check_role(&mut connection).await?;
                 load_script(&mut connection).await.map_err(|error| self.refused(&error))?;
                 self.tell_evicts(&mut connection).await;
                 Ok(())
@@ -188,43 +206,79 @@ impl Connector {
             drop(connection);
             // The package's connection is gone, and what it was lent with it.
             let socket = Arc::into_inner(socket).ok_or_else(|| self.refused(&"the socket is still in use"))?;
-            Ok(socket.into_inner().unwrap_or_else(PoisonError::into_inner))
+            Ok(Connected { socket: socket.into_inner().unwrap_or_else(PoisonError::into_inner), moved })
         })
         .await
     }
 
     /// Makes one connection of the package's own, for what is asked beside the request path: several may ask on it at
-    /// once, and it has a task of its own on the runtime of the caller, which ends with the last clone.
+    /// once, and it has a task of its own on the runtime of the caller, which ends with the last clone, or when the
+    /// sentinels name another master: what is asked then fails.
     pub(crate) async fn connect_beside(&self) -> Result<MultiplexedConnection, ConnectorError> {
         self.in_time(async {
-            let (connection, task) = self.greet(self.socket().await?).await?;
-            drop(tokio::spawn(task));
+            let Connected { socket, moved } = self.socket().await?;
+            let Greeted { mut connection, task } = self.greet(socket).await?;
+            drop(tokio::spawn(async move {
+                tokio::select! {
+                    () = task => {}
+                    _ = moved => {}
+                }
+            }));
+            self.check_role(&mut connection).await?;
             Ok(connection)
         })
         .await
     }
 
-    async fn socket(&self) -> Result<Box<dyn Socket>, ConnectorError> {
-        let opened = socket::open(&self.server.address, self.server.tls.as_ref()).await;
-        opened.map_err(|error| self.refused(&error))
+    async fn socket(&self) -> Result<Connected, ConnectorError> {
+        let tls = self.server.tls.as_ref();
+        let (opened, moved) = match (&self.server.address, &self.watch) {
+            (_, Some(watch)) => {
+                let (host, port) = watch.master().await.map_err(|reason| self.refused(&reason))?;
+                let opened = socket::open_tcp(&host, port, tls).await;
+                let named = Address::Tcp(host.clone(), port);
+                let opened = opened.map_err(|error| self.refused(&format!("{named}, which they name: {error}")))?;
+                let moved = watch.clone().moved((host, port));
+                return Ok(Connected { socket: opened, moved: Box::pin(moved) });
+            }
+            (Address::Tcp(host, port), None) => (socket::open_tcp(host, *port, tls).await, pending()),
+            (Address::Unix(path), None) => (socket::open_unix(path).await, pending()),
+            (Address::Sentinel(_), None) => unreachable!("whoever is found through sentinels is watched"),
+        };
+        Ok(Connected { socket: opened.map_err(|error| self.refused(&error))?, moved: Box::pin(moved) })
     }
 
-    /// Tells the server on a new socket who we are. The future is the connection's work: nothing is asked without it.
+    /// Tells the server on a new socket who we are.
     async fn greet(
         &self,
         socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    ) -> Result<(MultiplexedConnection, BoxFuture<'static, ()>), ConnectorError> {
-        let mut settings = RedisConnectionInfo::default().set_db(i64::from(self.server.database));
-        if let Some(username) = &self.server.username {
-            settings = settings.set_username(username);
+    ) -> Result<Greeted, ConnectorError> {
+        let Server { username, password, password_file, database, .. } = &*self.server;
+        let credentials = Credentials {
+            username: username.as_deref(),
+            password: password.as_deref(),
+            password_file: password_file.as_deref(),
+        };
+        greet(socket, credentials, *database, self.timeouts.response).await.map_err(|error| match error {
+            GreetingError::PasswordFile { path, reason } => ConnectorError::PasswordFile { path, reason },
+            GreetingError::Redis(error) => self.refused(&error),
+        })
+    }
+
+    /// Asks a server that sentinels have named whether it is a master: they may be a moment behind. One that doesn't say
+    /// (its access list forbids it) is taken at their word.
+    async fn check_role(&self, connection: &mut MultiplexedConnection) -> Result<(), ConnectorError> {
+        if self.watch.is_none() {
+            return Ok(());
         }
-        if let Some(password) = self.password().await? {
-            settings = settings.set_password(password);
+        let Ok(Value::Array(role)) = send(connection, &redis::cmd("ROLE")).await else { return Ok(()) };
+        match role.first() {
+            Some(Value::BulkString(role)) if role != b"master" => {
+                let role = String::from_utf8_lossy(role);
+                Err(self.refused(&format!("the server that they name is a {role}, not the master yet")))
+            }
+            _ => Ok(()),
         }
-        let times = AsyncConnectionConfig::new().set_response_timeout(Some(self.timeouts.response));
-        let greeted = MultiplexedConnection::new_with_config(&settings, socket, times).await;
-        let (connection, task) = greeted.map_err(|error| self.refused(&error))?;
-        Ok((connection, Box::pin(task)))
     }
 
     async fn in_time<T>(
@@ -237,18 +291,6 @@ impl Connector {
             .unwrap_or_else(|_| Err(ConnectorError::Timeout { address: self.address(), after }))
     }
 
-    async fn password(&self) -> Result<Option<String>, ConnectorError> {
-        let Some(path) = self.server.password_file.clone() else {
-            return Ok(self.server.password.clone());
-        };
-        let file = path.clone();
-        let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(file)).await;
-        let text = read.map_err(|error| error.to_string()).and_then(|text| text.map_err(|error| error.to_string()));
-        let text = text.map_err(|reason| ConnectorError::PasswordFile { path, reason })?;
-        // Editors and `echo` end a file with a line break that is no part of the password.
-        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
-    }
-
     fn refused(&self, reason: &dyn fmt::Display) -> ConnectorError {
         ConnectorError::Refused { address: self.address(), reason: reason.to_string() }
     }
@@ -259,42 +301,6 @@ async fn load_script(connection: &mut impl ConnectionLike) -> Result<(), RedisEr
     let mut load = redis::cmd("SCRIPT");
     load.arg("LOAD").arg(script::SCRIPT);
     send(connection, &load).await.map(drop)
-}
-
-/// Sends one command; what Redis answers as an error is one.
-async fn send(connection: &mut impl ConnectionLike, command: &Cmd) -> Result<Value, RedisError> {
-    connection.req_packed_command(command).await?.extract_error()
-}
-
-/// A socket that the redis package has for the greeting and that we take back.
-struct Lent(Arc<Mutex<Box<dyn Socket>>>);
-
-// === impl Lent ===
-
-impl Lent {
-    fn with<T>(&self, act: impl FnOnce(Pin<&mut Box<dyn Socket>>) -> T) -> T {
-        act(Pin::new(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)))
-    }
-}
-
-impl AsyncRead for Lent {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.with(|socket| socket.poll_read(cx, to))
-    }
-}
-
-impl AsyncWrite for Lent {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.with(|socket| socket.poll_write(cx, bytes))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|socket| socket.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|socket| socket.poll_shutdown(cx))
-    }
 }
 
 // === impl Server ===
@@ -317,6 +323,7 @@ impl fmt::Display for Address {
             Address::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
             Address::Tcp(host, port) => write!(f, "{host}:{port}"),
             Address::Unix(path) => write!(f, "{}", path.display()),
+            Address::Sentinel(sentinels) => write!(f, "{sentinels}"),
         }
     }
 }

@@ -18,10 +18,12 @@
 mod batch;
 mod call;
 mod forecast;
+mod greeting;
 mod line;
 mod link;
 mod queue;
 pub mod script;
+mod sentinel;
 mod shared;
 mod socket;
 mod tls;
@@ -39,6 +41,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::link::{Address, Connector, ConnectorError, Server, Timeouts};
 use self::script::Batch;
+pub use self::sentinel::Sentinels;
 use self::shared::Shared;
 pub use self::tls::{Identity, NameCheck, Tls};
 use super::{Charges, CounterStore, StoreError, Tallies};

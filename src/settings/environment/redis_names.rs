@@ -15,22 +15,56 @@ pub(super) fn layer(
     notes: &mut Vec<Note>,
     errors: &mut Vec<SettingsError>,
 ) {
-    if let Some(url) = environment.get("REDIS_URL") {
-        match with_socket_type(url, environment.get("REDIS_SOCKET_TYPE")) {
+    let of_type = |name: &str| environment.get("REDIS_TYPE").is_some_and(|text| text.eq_ignore_ascii_case(name));
+    match environment.get("REDIS_URL") {
+        Some(text) if of_type("sentinel") => sentinels(text, layer, errors),
+        Some(text) => match with_socket_type(text, environment.get("REDIS_SOCKET_TYPE")) {
             Ok(url) => layer.set("store.redis.url", "REDIS_URL", ValueKind::String(url)),
             Err(right) => errors.push(SettingsError::Invalid {
                 place: "REDIS_SOCKET_TYPE".to_owned(),
                 value: environment.get("REDIS_SOCKET_TYPE").map(str::to_owned),
                 right: right.to_owned(),
             }),
+        },
+        None => {}
+    }
+    match environment.get("REDIS_SENTINEL_AUTH") {
+        Some(text) if of_type("sentinel") => {
+            authenticate(text, "REDIS_SENTINEL_AUTH", "store.redis.sentinel", layer);
         }
+        Some(_) => notes.push(Note::new("REDIS_SENTINEL_AUTH is left alone: REDIS_TYPE is not sentinel".to_owned())),
+        None => {}
     }
     if let Some(text) = environment.get("REDIS_AUTH") {
-        let (username, password) = text.split_once(':').unwrap_or(("", text));
-        layer.set("store.redis.username", "REDIS_AUTH", ValueKind::String(username.to_owned()));
-        layer.set("store.redis.password", "REDIS_AUTH", ValueKind::String(password.to_owned()));
+        authenticate(text, "REDIS_AUTH", "store.redis", layer);
     }
     identity(environment, layer, notes);
+}
+
+/// `password` or `user:password`.
+fn authenticate(text: &str, variable: &str, group: &str, layer: &mut Layer) {
+    let (username, password) = text.split_once(':').unwrap_or(("", text));
+    layer.set(&format!("{group}.username"), variable, ValueKind::String(username.to_owned()));
+    layer.set(&format!("{group}.password"), variable, ValueKind::String(password.to_owned()));
+}
+
+/// `master,host:port[,host:port…]`.
+fn sentinels(text: &str, layer: &mut Layer, errors: &mut Vec<SettingsError>) {
+    match text.split_once(',') {
+        Some((master, addresses)) if !master.trim().is_empty() => {
+            let addresses = addresses.split(',').map(|address| address.trim().into()).collect();
+            layer.set("store.redis.sentinel.master", "REDIS_URL", ValueKind::String(master.trim().to_owned()));
+            layer.set("store.redis.sentinel.addresses", "REDIS_URL", ValueKind::Array(addresses));
+        }
+        _ => errors.push(SettingsError::Invalid {
+            place: "REDIS_URL".to_owned(),
+            value: None,
+            right:
+                "the master's name and the sentinels' addresses, as in master,host:port,host:port, since REDIS_TYPE \
+                    is sentinel"
+                    .to_owned(),
+        }),
+    }
 }
 
 /// The client certificate. The reference leaves one alone that lacks its key, or a key without its certificate.
@@ -125,5 +159,30 @@ mod tests {
             ["REDIS_TLS_CLIENT_CERT is set alone, and a client certificate takes both REDIS_TLS_CLIENT_CERT and \
               REDIS_TLS_CLIENT_KEY: left alone"]
         );
+    }
+
+    #[test]
+    fn sentinels_come_with_the_url_and_their_own_password() {
+        let set = [
+            ("REDIS_TYPE", "Sentinel"),
+            ("REDIS_URL", "mymaster, a:1,b:2"),
+            ("REDIS_SENTINEL_AUTH", "watcher:hunter2"),
+            ("REDIS_AUTH", "other"),
+        ];
+        for (path, expected) in [
+            ("store.redis.type", "sentinel"),
+            ("store.redis.sentinel.master", "mymaster"),
+            ("store.redis.sentinel.username", "watcher"),
+            ("store.redis.sentinel.password", "hunter2"),
+            ("store.redis.password", "other"),
+        ] {
+            assert_eq!(value(&set, path).as_deref(), Some(expected), "{path}");
+        }
+        assert_eq!(value(&set, "store.redis.url"), None);
+        for url in ["hunter2", ",a:1"] {
+            let (_, _, errors) = read(&[("REDIS_TYPE", "sentinel"), ("REDIS_URL", url)], "store.redis.url");
+            assert_eq!(errors.len(), 1);
+            assert!(errors[0].starts_with("REDIS_URL") && !errors[0].contains("hunter2"), "{errors:?}");
+        }
     }
 }

@@ -78,7 +78,9 @@ impl Redis {
             }
             // Only its own word counts: whoever else has the port may speak Redis too.
             let ready = process.stdout().contains("Ready to accept connections");
-            (ready && ask(address, "PING").await? == "+PONG").then_some(true)
+            // One with a password says that it wants it.
+            let answer = ask(address, "PING").await?;
+            (ready && (answer == "+PONG" || answer.starts_with("-NOAUTH"))).then_some(true)
         })
         .await
     }
@@ -116,6 +118,11 @@ impl Redis {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
+    /// Its whole answer to an inline command of somebody who knows its password.
+    pub(crate) async fn ask_as(&self, password: &str, command: &str) -> String {
+        ask_as(self.port, password, command).await.expect("Redis answers")
+    }
+
     /// How often each command was called by a client or a script, by its own count. INFO and PING are left out: tests
     /// ask the one, an idle store the other.
     pub(crate) async fn calls(&self) -> BTreeMap<String, u64> {
@@ -141,6 +148,24 @@ impl Redis {
 /// A port that was free a moment ago. Redis can't be told to choose one itself.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// The whole answer of whoever listens on that port to an inline command; `None` if it can't be reached.
+pub(crate) async fn ask_as(port: u16, password: &str, command: &str) -> Option<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?;
+    stream.write_all(format!("AUTH {password}\r\n{command}\r\n").as_bytes()).await.ok()?;
+    // Sentinels know no QUIT.
+    stream.shutdown().await.ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.ok()?;
+    Some(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// What lies under a key of any bytes.
+pub(crate) async fn value_of(redis: &Redis, password: &str, key: &[u8]) -> Option<Vec<u8>> {
+    let client = ::redis::Client::open(format!("redis://:{password}@127.0.0.1:{}", redis.port())).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    ::redis::cmd("GET").arg(key).query_async(&mut connection).await.unwrap()
 }
 
 /// The first line that a Redis answers to an inline command; `None` if it can't be reached.

@@ -47,8 +47,6 @@ const ALIASES: &[Alias] = &[
     alias("MERGE_DOMAIN_CONFIG", "rules.merge_domains", same),
     alias("CACHE_KEY_PREFIX", "store.key_prefix", same),
     alias("REDIS_TIMEOUT", "store.redis.connect_timeout", same),
-    alias("REDIS_TYPE", "store.redis.type", str::to_lowercase),
-    alias("REDIS_TLS", "store.redis.tls.enabled", same),
     alias("REDIS_TLS_CACERT", "store.redis.tls.ca_file", same),
     alias("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", "store.redis.tls.verify_hostname", redis_names::inverted),
     alias("LIMIT_RESPONSE_HEADERS_ENABLED", "response.headers_enabled", same),

@@ -174,12 +174,10 @@ pub struct MemorySettings {
 /// The Redis store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisSettings {
-    /// Server and credentials: the URL's, or those of `username` and `password` where these are set.
-    pub url: RedisUrl,
-    /// How it is spoken to over TLS, if it is.
-    pub tls: Option<Tls>,
-    /// File with the password, to be read at each connect; the URL then holds none.
-    pub password_file: Option<PathBuf>,
+    /// Where counters are, and records.
+    pub main: RedisServer,
+    /// Where counters with a window of one second are, if they are apart.
+    pub per_second: Option<RedisServer>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for an answer before its connection is given up.
@@ -188,6 +186,17 @@ pub struct RedisSettings {
     pub batch_max: usize,
     /// Most calls under way on one connection.
     pub calls_in_flight: usize,
+}
+
+/// One Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisServer {
+    /// Server and credentials: the URL's, or those of `username` and `password` where these are set.
+    pub url: RedisUrl,
+    /// How it is spoken to over TLS, if it is.
+    pub tls: Option<Tls>,
+    /// File with the password, to be read at each connect; the URL then holds none.
+    pub password_file: Option<PathBuf>,
 }
 
 /// What an answer carries besides the decision.

@@ -26,6 +26,7 @@ mod overload;
 mod prometheus_source;
 mod proxy;
 mod records;
+mod redis_per_second;
 mod redis_sentinel;
 mod redis_store;
 mod redis_tls;

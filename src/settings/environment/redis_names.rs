@@ -8,6 +8,26 @@ use crate::settings::redis_url::{RedisAddress, RedisUrl};
 use crate::settings::sources::Layer;
 use crate::settings::text::switch;
 
+/// The names and the keys of one server.
+struct Server {
+    /// What its variables begin with.
+    prefix: &'static str,
+    /// Its group of keys.
+    group: &'static str,
+    /// The key that switches TLS on.
+    tls: &'static str,
+    /// Where the reference looks for it when nothing is said; `None` where that means that there is none.
+    url: Option<&'static str>,
+}
+
+const MAIN: Server = Server { prefix: "REDIS_", group: "store.redis", tls: "store.redis.tls.enabled", url: None };
+const PER_SECOND: Server = Server {
+    prefix: "REDIS_PERSECOND_",
+    group: "store.redis.per_second",
+    tls: "store.redis.per_second.tls_enabled",
+    url: Some("/var/run/nutcracker/ratelimitpersecond.sock"),
+};
+
 /// Sets the keys that the reference's `REDIS_` variables mean.
 pub(super) fn layer(
     environment: &Environment,
@@ -15,55 +35,101 @@ pub(super) fn layer(
     notes: &mut Vec<Note>,
     errors: &mut Vec<SettingsError>,
 ) {
-    let of_type = |name: &str| environment.get("REDIS_TYPE").is_some_and(|text| text.eq_ignore_ascii_case(name));
-    match environment.get("REDIS_URL") {
-        Some(text) if of_type("sentinel") => sentinels(text, layer, errors),
-        Some(text) => match with_socket_type(text, environment.get("REDIS_SOCKET_TYPE")) {
-            Ok(url) => layer.set("store.redis.url", "REDIS_URL", ValueKind::String(url)),
-            Err(right) => errors.push(SettingsError::Invalid {
-                place: "REDIS_SOCKET_TYPE".to_owned(),
-                value: environment.get("REDIS_SOCKET_TYPE").map(str::to_owned),
-                right: right.to_owned(),
-            }),
-        },
-        None => {}
-    }
-    match environment.get("REDIS_SENTINEL_AUTH") {
-        Some(text) if of_type("sentinel") => {
-            authenticate(text, "REDIS_SENTINEL_AUTH", "store.redis.sentinel", layer);
-        }
-        Some(_) => notes.push(Note::new("REDIS_SENTINEL_AUTH is left alone: REDIS_TYPE is not sentinel".to_owned())),
-        None => {}
-    }
-    if let Some(text) = environment.get("REDIS_AUTH") {
-        authenticate(text, "REDIS_AUTH", "store.redis", layer);
+    Names { server: &MAIN, environment, layer }.read(notes, errors);
+    match environment.get("REDIS_PERSECOND").map(|text| (text, switch(text))) {
+        Some((_, Ok(true))) => Names { server: &PER_SECOND, environment, layer }.read(notes, errors),
+        Some((text, Err(right))) => errors.push(SettingsError::Invalid {
+            place: "REDIS_PERSECOND".to_owned(),
+            value: Some(text.to_owned()),
+            right,
+        }),
+        Some((_, Ok(false))) | None => {}
     }
     identity(environment, layer, notes);
 }
 
-/// `password` or `user:password`.
-fn authenticate(text: &str, variable: &str, group: &str, layer: &mut Layer) {
-    let (username, password) = text.split_once(':').unwrap_or(("", text));
-    layer.set(&format!("{group}.username"), variable, ValueKind::String(username.to_owned()));
-    layer.set(&format!("{group}.password"), variable, ValueKind::String(password.to_owned()));
+/// Reads the variables of one server.
+struct Names<'e> {
+    server: &'static Server,
+    environment: &'e Environment,
+    layer: &'e mut Layer,
 }
 
-/// `master,host:port[,host:port…]`.
-fn sentinels(text: &str, layer: &mut Layer, errors: &mut Vec<SettingsError>) {
-    match text.split_once(',') {
-        Some((master, addresses)) if !master.trim().is_empty() => {
-            let addresses = addresses.split(',').map(|address| address.trim().into()).collect();
-            layer.set("store.redis.sentinel.master", "REDIS_URL", ValueKind::String(master.trim().to_owned()));
-            layer.set("store.redis.sentinel.addresses", "REDIS_URL", ValueKind::Array(addresses));
+// === impl Names ===
+
+impl<'e> Names<'e> {
+    fn read(&mut self, notes: &mut Vec<Note>, errors: &mut Vec<SettingsError>) {
+        let of_sentinels = self.get("TYPE").is_some_and(|text| text.eq_ignore_ascii_case("sentinel"));
+        if let Some(text) = self.get("TYPE") {
+            self.set("type", "TYPE", text.to_lowercase());
         }
-        _ => errors.push(SettingsError::Invalid {
-            place: "REDIS_URL".to_owned(),
-            value: None,
-            right:
-                "the master's name and the sentinels' addresses, as in master,host:port,host:port, since REDIS_TYPE \
-                    is sentinel"
-                    .to_owned(),
-        }),
+        if let Some(text) = self.get("TLS") {
+            let name = self.name("TLS");
+            self.layer.set(self.server.tls, &name, ValueKind::String(text.to_owned()));
+        }
+        match self.get("URL").or(self.server.url) {
+            Some(text) if of_sentinels => self.sentinels(text, errors),
+            Some(text) => match with_socket_type(text, self.get("SOCKET_TYPE"), &self.name("URL")) {
+                Ok(url) => self.set("url", "URL", url),
+                Err(right) => errors.push(SettingsError::Invalid {
+                    place: self.name("SOCKET_TYPE"),
+                    value: self.get("SOCKET_TYPE").map(str::to_owned),
+                    right,
+                }),
+            },
+            None => {}
+        }
+        if let Some(text) = self.get("AUTH") {
+            self.authenticate(text, "AUTH", "");
+        }
+        match self.get("SENTINEL_AUTH") {
+            Some(text) if of_sentinels => self.authenticate(text, "SENTINEL_AUTH", "sentinel."),
+            Some(_) => {
+                let (name, deployment) = (self.name("SENTINEL_AUTH"), self.name("TYPE"));
+                notes.push(Note::new(format!("{name} is left alone: {deployment} is not sentinel")));
+            }
+            None => {}
+        }
+    }
+
+    fn name(&self, end: &str) -> String {
+        format!("{}{end}", self.server.prefix)
+    }
+
+    fn get(&self, end: &str) -> Option<&'e str> {
+        self.environment.get(&self.name(end))
+    }
+
+    fn set(&mut self, key: &str, end: &str, value: String) {
+        self.layer.set(&format!("{}.{key}", self.server.group), &self.name(end), ValueKind::String(value));
+    }
+
+    /// `password` or `user:password`.
+    fn authenticate(&mut self, text: &str, end: &str, group: &str) {
+        let (username, password) = text.split_once(':').unwrap_or(("", text));
+        self.set(&format!("{group}username"), end, username.to_owned());
+        self.set(&format!("{group}password"), end, password.to_owned());
+    }
+
+    /// `master,host:port[,host:port…]`.
+    fn sentinels(&mut self, text: &str, errors: &mut Vec<SettingsError>) {
+        match text.split_once(',') {
+            Some((master, addresses)) if !master.trim().is_empty() => {
+                let addresses = addresses.split(',').map(|address| address.trim().into()).collect();
+                let key = format!("{}.sentinel.addresses", self.server.group);
+                self.layer.set(&key, &self.name("URL"), ValueKind::Array(addresses));
+                self.set("sentinel.master", "URL", master.trim().to_owned());
+            }
+            _ => errors.push(SettingsError::Invalid {
+                place: self.name("URL"),
+                value: None,
+                right: format!(
+                    "the master's name and the sentinels' addresses, as in master,host:port,host:port, since {} is \
+                     sentinel",
+                    self.name("TYPE")
+                ),
+            }),
+        }
     }
 }
 
@@ -96,17 +162,17 @@ pub(super) fn inverted(text: &str) -> String {
 
 /// The reference's address in a form of ours. There a missing type means `unix`; here the address says it itself, and
 /// the type must only not contradict.
-fn with_socket_type(url: &str, socket_type: Option<&str>) -> Result<String, &'static str> {
+fn with_socket_type(url: &str, socket_type: Option<&str>, variable: &str) -> Result<String, String> {
     let is_path = url.starts_with('/') || url.starts_with("unix://");
     // A name alone may be a host's or a file's: the type decides.
     let is_network = url.contains(':')
         && matches!(RedisUrl::parse(url).as_ref().map(RedisUrl::address), Ok(RedisAddress::Tcp { .. }));
     match socket_type {
-        Some("unix") if is_network => Err("tcp, since REDIS_URL names a host and a port"),
+        Some("unix") if is_network => Err(format!("tcp, since {variable} names a host and a port")),
         Some("unix") if !is_path && !url.contains("://") => Ok(format!("unix://{url}")),
-        Some("tcp") if is_path => Err("unix, since REDIS_URL names a path"),
+        Some("tcp") if is_path => Err(format!("unix, since {variable} names a path")),
         None | Some("unix" | "tcp") => Ok(url.to_owned()),
-        Some(_) => Err("unix or tcp"),
+        Some(_) => Err("unix or tcp".to_owned()),
     }
 }
 
@@ -184,5 +250,28 @@ mod tests {
             assert_eq!(errors.len(), 1);
             assert!(errors[0].starts_with("REDIS_URL") && !errors[0].contains("hunter2"), "{errors:?}");
         }
+    }
+
+    #[test]
+    fn the_second_server_counts_only_if_it_is_switched_on() {
+        let set = [
+            ("REDIS_PERSECOND_URL", "second:1"),
+            ("REDIS_PERSECOND_SOCKET_TYPE", "tcp"),
+            ("REDIS_PERSECOND_AUTH", "u:p"),
+            ("REDIS_PERSECOND_TLS", "true"),
+            ("REDIS_PERSECOND", "true"),
+        ];
+        for (path, expected) in [
+            ("store.redis.per_second.url", "second:1"),
+            ("store.redis.per_second.username", "u"),
+            ("store.redis.per_second.tls_enabled", "true"),
+        ] {
+            assert_eq!(value(&set, path).as_deref(), Some(expected), "{path}");
+            assert_eq!(value(&set[..4], path), None, "{path}");
+        }
+        let path = "store.redis.per_second.url";
+        assert_eq!(value(&set[4..], path).as_deref(), Some("/var/run/nutcracker/ratelimitpersecond.sock"));
+        let (_, _, errors) = read(&[("REDIS_PERSECOND", "x")], path);
+        assert_eq!(errors, ["REDIS_PERSECOND is \"x\", but must be true or false"]);
     }
 }

@@ -28,6 +28,20 @@ const PER_SECOND: Server = Server {
     url: Some("/var/run/nutcracker/ratelimitpersecond.sock"),
 };
 
+/// What the reference's other names for Redis ask for, by the end of the name, and why that is left alone.
+const LEFT_ALONE: &[(&str, &str)] = &[
+    ("POOL_SIZE", "each worker has one connection, with up to store.redis.calls_in_flight calls under way"),
+    ("POOL_ON_EMPTY_BEHAVIOR", "there is no pool; a decision waits for its answer until store.deadline"),
+    ("POOL_ON_EMPTY_WAIT_DURATION", "there is no pool; a decision waits for its answer until store.deadline"),
+    ("PIPELINE_WINDOW", "decisions that come while calls are under way leave together, without a timer"),
+    ("PIPELINE_LIMIT", "decisions that leave together are bounded by store.redis.batch_max"),
+    ("CLUSTER_PIPELINE_PARALLELISM", "Redis Cluster is not known here"),
+    ("STARTUP_INITIAL_INTERVAL", "the service starts without Redis, and tries again after 50ms to 2s"),
+    ("STARTUP_MAX_INTERVAL", "the service starts without Redis, and tries again after 50ms to 2s"),
+    ("STARTUP_MAX_ELAPSED_TIME", "the service starts without Redis and never gives up"),
+    ("HEALTH_CHECK_ACTIVE_CONNECTION", "health waits for Redis at the start, and doesn't follow it later"),
+];
+
 /// Sets the keys that the reference's `REDIS_` variables mean.
 pub(super) fn layer(
     environment: &Environment,
@@ -89,6 +103,9 @@ impl<'e> Names<'e> {
                 notes.push(Note::new(format!("{name} is left alone: {deployment} is not sentinel")));
             }
             None => {}
+        }
+        for (end, why) in LEFT_ALONE.iter().filter(|(end, _)| self.get(end).is_some()) {
+            notes.push(Note::new(format!("{} is left alone: {why}", self.name(end))));
         }
     }
 
@@ -179,6 +196,7 @@ fn with_socket_type(url: &str, socket_type: Option<&str>, variable: &str) -> Res
 #[cfg(test)]
 mod tests {
     use super::super::tests::{read, value};
+    use super::LEFT_ALONE;
 
     #[test]
     fn the_socket_type_makes_a_path_and_contradicts_nothing() {
@@ -273,5 +291,19 @@ mod tests {
         assert_eq!(value(&set[4..], path).as_deref(), Some("/var/run/nutcracker/ratelimitpersecond.sock"));
         let (_, _, errors) = read(&[("REDIS_PERSECOND", "x")], path);
         assert_eq!(errors, ["REDIS_PERSECOND is \"x\", but must be true or false"]);
+    }
+
+    #[test]
+    fn what_has_no_meaning_here_is_left_alone_and_said() {
+        let names =
+            LEFT_ALONE.iter().flat_map(|(end, _)| ["REDIS_", "REDIS_PERSECOND_"].map(|start| [start, end].concat()));
+        let names: Vec<String> = names.chain(["REDIS_PERSECOND".to_owned()]).collect();
+        let set: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
+        let (url, notes, errors) = read(&set, "store.redis.url");
+        assert_eq!((url, errors), (None, vec![]));
+        assert_eq!(notes.len(), 2 * LEFT_ALONE.len());
+        assert!(notes[0].starts_with("REDIS_POOL_SIZE is left alone: "), "{notes:?}");
+        let (_, notes, _) = read(&set[1..2], "store.redis.url");
+        assert_eq!(notes, Vec::<String>::new(), "the second server is not switched on");
     }
 }

@@ -17,6 +17,7 @@
 
 mod batch;
 mod call;
+pub mod cluster;
 mod forecast;
 mod greeting;
 mod line;

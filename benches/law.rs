@@ -204,6 +204,7 @@ fn over_redis(_: &mut Criterion) {
     let Ok(port) = std::env::var("TIDEGATE_BENCH_REDIS") else { return };
     let server = Server {
         address: Address::Tcp("127.0.0.1".to_owned(), port.parse().expect("TIDEGATE_BENCH_REDIS is a port")),
+        tls: None,
         database: 0,
         username: None,
         password: None,

@@ -7,6 +7,7 @@
 //! been reached.
 
 mod adaptive;
+mod redis_server;
 
 use std::fmt;
 use std::future::Future;
@@ -25,10 +26,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::adaptive::Adaptive;
+use self::redis_server::RedisMaker;
 use crate::clock::SystemClock;
 use crate::counters::any::AnyStore;
 use crate::counters::memory::{MemoryLimits, MemoryStore};
-use crate::counters::redis::{Address, BatchOptions, Connector, RedisStore, Server, Timeouts};
 use crate::decision::ProcessModes;
 use crate::descriptor::{Descriptor, Entry, Hits};
 use crate::health::{Component, Health};
@@ -42,7 +43,7 @@ use crate::rls::router::Router;
 use crate::rls::server::{ServerLimits, Workers};
 use crate::rls::{RlsOptions, RlsService};
 use crate::rules::{Options, RuleErrors, RuleSet};
-use crate::settings::{RedisAddress, RedisSettings, Settings, StoreKind};
+use crate::settings::{Settings, StoreKind};
 use crate::table::{LimitTable, limit_table};
 use crate::web::{self, AdaptiveLimits, WebLimits, WebState};
 
@@ -66,7 +67,7 @@ pub struct App {
 #[derive(Clone, Debug)]
 enum StoreMaker {
     Memory(Arc<MemoryStore>),
-    Redis(Connector, BatchOptions),
+    Redis(Arc<RedisMaker>),
 }
 
 /// Makes a core's service: everything that the cores share, and the way to a store of their own.
@@ -185,7 +186,9 @@ impl App {
         let workers = settings.runtime.workers.or_else(|| std::thread::available_parallelism().ok());
         let workers = workers.map_or(1, NonZeroUsize::get);
 
-        let (reached, receivers) = mpsc::channel(workers + 1);
+        let stores = (workers + 1) * store.stores_per_core();
+        // Memory is there from the start, but a channel has a place.
+        let (reached, receivers) = mpsc::channel(stores.max(1));
         let maker = ServiceMaker::new(&settings, table.clone(), metrics.clone(), store.clone(), reached);
         let (others, reporter) = registry::services(settings.grpc.reflection)?;
         registry::announce(&health, &reporter).await;
@@ -202,7 +205,7 @@ impl App {
                 tasks.spawn(sweep(Arc::clone(store), metrics.clone(), stop.clone()));
             }
             StoreMaker::Redis(..) => {
-                tasks.spawn(await_stores(receivers, workers + 1, health.clone(), stop.clone()));
+                tasks.spawn(await_stores(receivers, stores, health.clone(), stop.clone()));
             }
         }
         let web_store = TaskTracker::new();
@@ -348,32 +351,22 @@ async fn await_stores(
 // === impl StoreMaker ===
 
 impl StoreMaker {
+    /// How many stores of a core say that they have reached Redis.
+    fn stores_per_core(&self) -> usize {
+        match self {
+            StoreMaker::Memory(_) => 0,
+            StoreMaker::Redis(redis) => redis.stores(),
+        }
+    }
+
     fn new(settings: &Settings) -> StoreMaker {
         match &settings.store.kind {
             StoreKind::Memory => {
                 let limits = MemoryLimits { keys_max: settings.store.memory.keys_max };
                 StoreMaker::Memory(Arc::new(MemoryStore::new(SystemClock, limits)))
             }
-            StoreKind::Redis(redis) => {
-                let timeouts = Timeouts { connect: redis.connect_timeout, response: redis.response_timeout };
-                let batch = BatchOptions { decisions_max: redis.batch_max, calls_in_flight: redis.calls_in_flight };
-                StoreMaker::Redis(Connector::new(server(redis), timeouts), batch)
-            }
+            StoreKind::Redis(redis) => StoreMaker::Redis(Arc::new(RedisMaker::new(redis))),
         }
-    }
-}
-
-fn server(redis: &RedisSettings) -> Server {
-    let credentials = redis.url.credentials();
-    Server {
-        address: match redis.url.address() {
-            RedisAddress::Tcp { host, port } => Address::Tcp(host.clone(), *port),
-            RedisAddress::Unix { path } => Address::Unix(path.clone()),
-        },
-        database: redis.url.database(),
-        username: credentials.username.clone(),
-        password: credentials.password.as_ref().map(|password| password.expose().to_owned()),
-        password_file: redis.password_file.clone(),
     }
 }
 
@@ -410,12 +403,7 @@ impl ServiceMaker {
     fn service(&self, background: &TaskTracker) -> RlsService<AnyStore> {
         let store = match &self.store {
             StoreMaker::Memory(store) => AnyStore::Memory(Arc::clone(store)),
-            StoreMaker::Redis(connector, batch) => {
-                let store = RedisStore::start(connector.clone(), *batch, background);
-                // There is a place for each core; without a listener nobody wants to know.
-                drop(self.reached.try_send(store.reached()));
-                AnyStore::Redis(store)
-            }
+            StoreMaker::Redis(redis) => redis.start(background, &self.reached),
         };
         let limiter = Limiter::new(self.table.clone(), store, self.metrics.clone(), Arc::clone(&self.limiter));
         RlsService::new(limiter, self.metrics.clone(), Arc::clone(&self.rls))
@@ -439,7 +427,7 @@ impl fmt::Display for Greeting<'_> {
         }
         let store = match &app.store {
             StoreMaker::Memory(_) => "memory".to_owned(),
-            StoreMaker::Redis(connector, _) => format!("redis at {}", connector.address()),
+            StoreMaker::Redis(redis) => redis.to_string(),
         };
         writeln!(f, "tidegate {}", env!("CARGO_PKG_VERSION"))?;
         let services = "envoy.service.ratelimit.v3.RateLimitService, health, reflection";

@@ -70,6 +70,16 @@ impl CounterKey {
         CounterKey { bytes }
     }
 
+    /// A key beside this one, with the same prefix and place, that no counter has: its version is none.
+    #[must_use]
+    pub fn of_nothing(&self) -> CounterKey {
+        // No prefix has braces, and every key has one pair of its own.
+        let end = self.bytes.iter().position(|byte| *byte == b'}').map_or(0, |at| at + 1);
+        let mut bytes = SmallVec::from_slice(&self.bytes[..end]);
+        bytes.push(b'0');
+        CounterKey { bytes }
+    }
+
     /// The key as a store uses it.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -157,6 +167,13 @@ mod tests {
         let long = key(&[(None, &"x".repeat(1 << 20))]);
         assert!(long.as_bytes().len() < CounterKey::INLINE);
         assert_ne!(long, key(&[(None, &"x".repeat((1 << 20) + 1))]));
+    }
+
+    #[test]
+    fn the_key_of_nothing_is_no_counters() {
+        assert_eq!(key(&[(None, "a}b")]).of_nothing().as_bytes(), b"t:{}0");
+        assert_eq!(CounterKey::gate(b"t:", "shop").of_nothing().as_bytes(), b"t:{}0");
+        assert_ne!(VERSION, b'0');
     }
 
     #[test]

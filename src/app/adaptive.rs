@@ -118,8 +118,8 @@ fn records(store: &StoreMaker, key_prefix: &[u8], replica: &ReplicaId) -> AnyRec
         StoreMaker::Memory(store) => {
             AnyRecords::Memory(Arc::new(MemoryRecords::new(Arc::clone(store), key_prefix, replica.clone())))
         }
-        StoreMaker::Redis(connector, _) => {
-            let records = RedisRecords::new(connector.clone(), key_prefix, replica.clone(), LeaseTimes::default());
+        StoreMaker::Redis(redis) => {
+            let records = RedisRecords::new(redis.main().clone(), key_prefix, replica.clone(), LeaseTimes::default());
             AnyRecords::Redis(Arc::new(records))
         }
     }

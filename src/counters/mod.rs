@@ -6,7 +6,9 @@
 pub mod any;
 pub mod local_gate;
 pub mod memory;
+pub mod per_second;
 pub mod redis;
+mod split;
 
 use std::future::Future;
 use std::time::Duration;

@@ -3,17 +3,18 @@
 //! Two vocabularies: `TIDEGATE_` with a key's path, where an unknown name is a mistake, and the names of
 //! envoyproxy/ratelimit, of which those below are read so that a deployment can change its image and nothing else.
 //! Names outside both belong to others and are not looked at. A few of the reference's names ask for something that
-//! Tidegate doesn't have and whose absence would be noticed late (counting in another place, speaking without TLS):
+//! Tidegate doesn't have and whose absence would be noticed late (counting in another place, listening without TLS):
 //! these are refused unless they say what is the case anyway.
 //!
 //! The environment is an argument. Nothing here reads the process's own, so that tests hand in maps.
+
+mod redis_names;
 
 use std::collections::BTreeMap;
 
 use config::ValueKind;
 
 use super::error::{Note, SettingsError, quoted};
-use super::redis_url::{RedisAddress, RedisUrl};
 use super::schema::{self, Kind};
 use super::sources::Layer;
 use super::text::switch;
@@ -45,6 +46,9 @@ const ALIASES: &[Alias] = &[
     alias("PORT", "http.port", whole),
     alias("MERGE_DOMAIN_CONFIG", "rules.merge_domains", same),
     alias("CACHE_KEY_PREFIX", "store.key_prefix", same),
+    alias("REDIS_TIMEOUT", "store.redis.connect_timeout", same),
+    alias("REDIS_TLS_CACERT", "store.redis.tls.ca_file", same),
+    alias("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", "store.redis.tls.verify_hostname", redis_names::inverted),
     alias("LIMIT_RESPONSE_HEADERS_ENABLED", "response.headers_enabled", same),
     alias("LIMIT_LIMIT_HEADER", "response.limit_header", same),
     alias("LIMIT_REMAINING_HEADER", "response.remaining_header", same),
@@ -78,8 +82,6 @@ const REFUSED: &[Refused] = &[
     refused("CONFIG_TYPE", |text| text == "FILE", "FILE, since rules are read from files only"),
     refused("GRPC_SERVER_USE_TLS", |text| switch(text) == Ok(false), "false, since the port does not speak TLS"),
     refused("GRPC_UDS", |_| false, "unset, since the service listens on TCP only"),
-    refused("REDIS_TLS", |text| switch(text) == Ok(false), "false, since Redis is not spoken to over TLS"),
-    refused("REDIS_TYPE", |text| text.eq_ignore_ascii_case("single"), "SINGLE, the only kind of Redis known here"),
 ];
 
 // === impl Environment ===
@@ -132,7 +134,7 @@ impl Environment {
             }
         }
         self.runtime_directory(layer);
-        self.redis(layer, errors);
+        redis_names::layer(self, layer, notes, errors);
         for Refused { variable, is_so_anyway, right } in REFUSED {
             if let Some(value) = self.get(variable).filter(|value| !is_so_anyway(value)) {
                 errors.push(SettingsError::Invalid {
@@ -160,25 +162,6 @@ impl Environment {
         layer.set("rules.paths", place, ValueKind::Array(vec![path.into()]));
     }
 
-    /// Address and credentials of Redis.
-    fn redis(&self, layer: &mut Layer, errors: &mut Vec<SettingsError>) {
-        if let Some(url) = self.get("REDIS_URL") {
-            match with_socket_type(url, self.get("REDIS_SOCKET_TYPE")) {
-                Ok(url) => layer.set("store.redis.url", "REDIS_URL", ValueKind::String(url)),
-                Err(right) => errors.push(SettingsError::Invalid {
-                    place: "REDIS_SOCKET_TYPE".to_owned(),
-                    value: self.get("REDIS_SOCKET_TYPE").map(str::to_owned),
-                    right: right.to_owned(),
-                }),
-            }
-        }
-        if let Some(text) = self.get("REDIS_AUTH") {
-            let (username, password) = text.split_once(':').unwrap_or(("", text));
-            layer.set("store.redis.username", "REDIS_AUTH", ValueKind::String(username.to_owned()));
-            layer.set("store.redis.password", "REDIS_AUTH", ValueKind::String(password.to_owned()));
-        }
-    }
-
     fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
     }
@@ -189,22 +172,6 @@ fn written(kind: Kind, value: &str) -> ValueKind {
     match kind {
         Kind::Texts => ValueKind::Array(value.split(',').map(|part| part.trim().into()).collect()),
         Kind::Word | Kind::Text | Kind::Secret => ValueKind::String(value.to_owned()),
-    }
-}
-
-/// The reference's address in a form of ours. There a missing type means `unix`; here the address says it itself, and
-/// the type must only not contradict.
-fn with_socket_type(url: &str, socket_type: Option<&str>) -> Result<String, &'static str> {
-    let is_path = url.starts_with('/') || url.starts_with("unix://");
-    // A name alone may be a host's or a file's: the type decides.
-    let is_network = url.contains(':')
-        && matches!(RedisUrl::parse(url).as_ref().map(RedisUrl::address), Ok(RedisAddress::Tcp { .. }));
-    match socket_type {
-        Some("unix") if is_network => Err("tcp, since REDIS_URL names a host and a port"),
-        Some("unix") if !is_path && !url.contains("://") => Ok(format!("unix://{url}")),
-        Some("tcp") if is_path => Err("unix, since REDIS_URL names a path"),
-        None | Some("unix" | "tcp") => Ok(url.to_owned()),
-        Some(_) => Err("unix or tcp"),
     }
 }
 
@@ -272,7 +239,7 @@ mod tests {
     use super::*;
 
     /// The layer's text for a key, the notes and the errors.
-    fn read(variables: &[(&str, &str)], path: &str) -> (Option<String>, Vec<String>, Vec<String>) {
+    pub(super) fn read(variables: &[(&str, &str)], path: &str) -> (Option<String>, Vec<String>, Vec<String>) {
         let (mut notes, mut errors) = (Vec::new(), Vec::new());
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let layer = Environment::new(variables).layer(&mut notes, &mut errors);
@@ -280,7 +247,7 @@ mod tests {
         (value, notes.iter().map(Note::to_string).collect(), errors.iter().map(SettingsError::to_string).collect())
     }
 
-    fn value(variables: &[(&str, &str)], path: &str) -> Option<String> {
+    pub(super) fn value(variables: &[(&str, &str)], path: &str) -> Option<String> {
         let (value, notes, errors) = read(variables, path);
         assert_eq!((notes, errors), (vec![], vec![]), "{variables:?}");
         value
@@ -380,7 +347,6 @@ mod tests {
             ("BACKEND_TYPE", "redis"),
             ("CONFIG_TYPE", "FILE"),
             ("GRPC_SERVER_USE_TLS", "f"),
-            ("REDIS_TLS", "false"),
             ("REDIS_TYPE", "SINGLE"),
             ("USE_STATSD", "false"),
         ];
@@ -390,8 +356,6 @@ mod tests {
             ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
             ("GRPC_SERVER_USE_TLS", "true"),
             ("GRPC_UDS", "/run/x"),
-            ("REDIS_TLS", "1"),
-            ("REDIS_TYPE", "cluster"),
         ];
         let (_, _, errors) = read(&asking, "grpc.port");
         assert_eq!(errors.len(), asking.len());

@@ -15,13 +15,13 @@ use config::ValueKind;
 
 use super::error::SettingsError;
 use super::log::{LogFilter, LogFormat, LogSettings};
-use super::redis_url::{RedisCredentials, RedisUrl, Secret};
+use super::redis_server;
 use super::schema::{self, Kind};
 use super::sources::Layer;
 use super::text::{self, Parsed};
 use super::{
-    AdminSettings, GrpcSettings, HttpSettings, MemorySettings, MetricsSettings, RedisSettings, ResponseSettings,
-    RulesSettings, RuntimeSettings, Settings, ShutdownSettings, StoreKind, StoreSettings,
+    AdminSettings, GrpcSettings, HttpSettings, MemorySettings, MetricsSettings, ResponseSettings, RulesSettings,
+    RuntimeSettings, Settings, ShutdownSettings, StoreKind, StoreSettings,
 };
 use crate::rules::{Algorithm, Defaults};
 use crate::window::{Charging, Precision};
@@ -181,7 +181,7 @@ fn store(read: &mut Reader<'_>) -> StoreSettings {
     }
 
     let asked = read.choice("store.kind", &[("auto", Asked::Auto), ("memory", Asked::Memory), ("redis", Asked::Redis)]);
-    let redis = redis(read);
+    let redis = redis_server::redis(read);
     let kind = match (asked, redis) {
         (Asked::Memory, _) | (Asked::Auto, None) => StoreKind::Memory,
         (Asked::Auto | Asked::Redis, Some(redis)) => StoreKind::Redis(Box::new(redis)),
@@ -197,35 +197,6 @@ fn store(read: &mut Reader<'_>) -> StoreSettings {
         key_prefix: read.parsed("store.key_prefix", key_prefix),
         memory: MemorySettings { keys_max: read.whole("store.memory.keys_max", 1..=100_000_000) },
     }
-}
-
-/// The Redis store's settings, if there is an address. All are checked in any case.
-fn redis(read: &mut Reader<'_>) -> Option<RedisSettings> {
-    let url =
-        read.parsed("store.redis.url", |text| if text.is_empty() { Ok(None) } else { RedisUrl::parse(text).map(Some) });
-    let username = read.optional("store.redis.username");
-    let password = read.optional("store.redis.password").map(Secret::new);
-    let password_file = read.optional("store.redis.password_file").map(PathBuf::from);
-    let connect_timeout = read.duration("store.redis.connect_timeout", 10 * MILLISECOND..=MINUTE);
-    let response_timeout = read.duration("store.redis.response_timeout", 10 * MILLISECOND..=MINUTE);
-    let batch_max = read.whole("store.redis.batch_max", 1..=128);
-    let calls_in_flight = read.whole("store.redis.calls_in_flight", 1..=64);
-
-    let url = url?;
-    // A password of its own replaces the URL's user and password; a user alone, only the URL's user.
-    let credentials = match (username, password) {
-        (username, Some(password)) => RedisCredentials { username, password: Some(password) },
-        (Some(username), None) => {
-            RedisCredentials { username: Some(username), password: url.credentials().password.clone() }
-        }
-        (None, None) => url.credentials().clone(),
-    };
-    if password_file.is_some() && credentials.password.is_some() {
-        let place = read.place("store.redis.password_file");
-        read.conflict(format!("{place} names a file, but there is a password besides it; keep one of the two"));
-    }
-    let url = url.with_credentials(credentials);
-    Some(RedisSettings { url, password_file, connect_timeout, response_timeout, batch_max, calls_in_flight })
 }
 
 fn response(read: &mut Reader<'_>) -> ResponseSettings {
@@ -252,14 +223,14 @@ fn key_prefix(text: &str) -> Parsed<String> {
 }
 
 /// Reads keys one by one and collects what is wrong with them.
-struct Reader<'r> {
+pub(super) struct Reader<'r> {
     merged: &'r Layer,
     defaults: &'r Layer,
     errors: &'r mut Vec<SettingsError>,
 }
 
 impl Reader<'_> {
-    fn parsed<T>(&mut self, path: &str, parse: impl Fn(&str) -> Parsed<T>) -> T {
+    pub(super) fn parsed<T>(&mut self, path: &str, parse: impl Fn(&str) -> Parsed<T>) -> T {
         let (value, place) = text_at(self.merged, path);
         parse(value).unwrap_or_else(|right| {
             let secret = schema::find(path).is_none_or(|key| key.kind == Kind::Secret);
@@ -270,14 +241,14 @@ impl Reader<'_> {
         })
     }
 
-    fn whole<N>(&mut self, path: &str, range: RangeInclusive<N>) -> N
+    pub(super) fn whole<N>(&mut self, path: &str, range: RangeInclusive<N>) -> N
     where
         N: TryFrom<u64> + PartialOrd + Display,
     {
         self.parsed(path, |text| text::whole(text, &range))
     }
 
-    fn duration(&mut self, path: &str, range: RangeInclusive<Duration>) -> Duration {
+    pub(super) fn duration(&mut self, path: &str, range: RangeInclusive<Duration>) -> Duration {
         self.parsed(path, |text| text::duration(text, &range))
     }
 
@@ -290,18 +261,26 @@ impl Reader<'_> {
         self.parsed(path, |text| text::size(text, &range))
     }
 
-    fn switch(&mut self, path: &str) -> bool {
+    pub(super) fn switch(&mut self, path: &str) -> bool {
         self.parsed(path, text::switch)
     }
 
-    fn choice<T: Copy>(&mut self, path: &str, words: &[(&str, T)]) -> T {
+    pub(super) fn choice<T: Copy>(&mut self, path: &str, words: &[(&str, T)]) -> T {
         self.parsed(path, |text| text::choice(text, words))
     }
 
     /// A text of which the empty one means none.
-    fn optional(&mut self, path: &str) -> Option<String> {
+    pub(super) fn optional(&mut self, path: &str) -> Option<String> {
         let (value, _) = text_at(self.merged, path);
         Some(value.to_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// Several texts, as they are written.
+    pub(super) fn texts(&self, path: &str) -> Vec<String> {
+        match self.merged.value(path) {
+            Some((ValueKind::Array(values), _)) => values.iter().map(ToString::to_string).collect(),
+            _ => Vec::new(),
+        }
     }
 
     fn paths(&mut self, path: &str) -> Vec<PathBuf> {
@@ -319,12 +298,11 @@ impl Reader<'_> {
         paths
     }
 
-    fn place(&self, path: &str) -> String {
-        let (_, place) = text_at(self.merged, path);
-        place.to_owned()
+    pub(super) fn place(&self, path: &str) -> String {
+        self.merged.place(path).unwrap_or(path).to_owned()
     }
 
-    fn conflict(&mut self, sentence: String) {
+    pub(super) fn conflict(&mut self, sentence: String) {
         self.errors.push(SettingsError::Conflict(sentence));
     }
 }

@@ -17,6 +17,7 @@ mod environment;
 mod error;
 mod log;
 mod meaning;
+mod redis_server;
 mod redis_url;
 mod schema;
 mod sources;
@@ -30,9 +31,10 @@ use std::time::Duration;
 
 pub use error::{Note, SettingsError, SettingsErrors};
 pub use log::{LogFilter, LogFormat, LogSettings};
-pub use redis_url::{RedisAddress, RedisCredentials, RedisUrl, Secret};
+pub use redis_url::{RedisAddress, RedisCredentials, RedisSentinels, RedisUrl, Secret};
 pub(crate) use yaml::lines;
 
+use crate::counters::redis::Tls;
 use crate::rules::Defaults;
 use environment::Environment;
 use sources::Layer;
@@ -172,10 +174,10 @@ pub struct MemorySettings {
 /// The Redis store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisSettings {
-    /// Server and credentials: the URL's, or those of `username` and `password` where these are set.
-    pub url: RedisUrl,
-    /// File with the password, to be read at each connect; the URL then holds none.
-    pub password_file: Option<PathBuf>,
+    /// Where counters are, and records.
+    pub main: RedisServer,
+    /// Where counters with a window of one second are, if they are apart.
+    pub per_second: Option<RedisServer>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for an answer before its connection is given up.
@@ -184,6 +186,17 @@ pub struct RedisSettings {
     pub batch_max: usize,
     /// Most calls under way on one connection.
     pub calls_in_flight: usize,
+}
+
+/// One Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisServer {
+    /// Server and credentials: the URL's, or those of `username` and `password` where these are set.
+    pub url: RedisUrl,
+    /// How it is spoken to over TLS, if it is.
+    pub tls: Option<Tls>,
+    /// File with the password, to be read at each connect; the URL then holds none.
+    pub password_file: Option<PathBuf>,
 }
 
 /// What an answer carries besides the decision.

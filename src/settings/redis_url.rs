@@ -28,6 +28,21 @@ pub enum RedisAddress {
         /// The socket's path.
         path: PathBuf,
     },
+    /// Wherever its sentinels say.
+    Sentinel(Box<RedisSentinels>),
+}
+
+/// Those who know where a master is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisSentinels {
+    /// The name that they watch it by.
+    pub master: String,
+    /// Host and port of each, 1 to 100.
+    pub addresses: Vec<(String, u16)>,
+    /// Who we are to them.
+    pub credentials: RedisCredentials,
+    /// File with the password, to be read at each connect; `credentials` then hold none.
+    pub password_file: Option<PathBuf>,
 }
 
 /// Who we are to Redis (`AUTH`).
@@ -43,6 +58,7 @@ pub struct RedisCredentials {
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl {
     address: RedisAddress,
+    is_tls: bool,
     database: u32,
     credentials: RedisCredentials,
 }
@@ -94,8 +110,8 @@ impl fmt::Debug for RedisCredentials {
 // === impl RedisUrl ===
 
 impl RedisUrl {
-    /// Reads one of the forms: `host[:port]`, `redis://[user:password@]host[:port][/database]`, `/path/to/socket`,
-    /// `unix:///path/to/socket[?db=database]`. User and password are percent-encoded. A bare name that ends in
+    /// Reads one of the forms: `host[:port]`, `redis://[user:password@]host[:port][/database]` (`rediss://` for
+    /// TLS), `/path/to/socket`, `unix:///path/to/socket[?db=database]`. User and password are percent-encoded. A bare name that ends in
     /// `.sock` is refused: it is more likely a path.
     ///
     /// # Errors
@@ -107,14 +123,14 @@ impl RedisUrl {
         if let Some(rest) = text.strip_prefix("unix://").or_else(|| text.strip_prefix("redis+unix://")) {
             return RedisUrl::parse_socket(rest);
         }
-        if text.starts_with("rediss://") {
-            return Err("a redis:// address; TLS to Redis (rediss://) is not supported".to_owned());
+        if let Some(rest) = text.strip_prefix("rediss://") {
+            return RedisUrl::parse_network(rest).map(|url| RedisUrl { is_tls: true, ..url });
         }
         if text.starts_with('/') {
             return Ok(RedisUrl::at(RedisAddress::Unix { path: PathBuf::from(text) }));
         }
         if text.contains("://") {
-            return Err(RedisUrl::right("what precedes :// is neither redis nor unix"));
+            return Err(RedisUrl::right("what precedes :// is neither redis, rediss nor unix"));
         }
         if text.contains('@') {
             return Err(RedisUrl::right("user and password stand without redis:// before them"));
@@ -129,6 +145,12 @@ impl RedisUrl {
     #[must_use]
     pub fn address(&self) -> &RedisAddress {
         &self.address
+    }
+
+    /// Whether the address says that TLS is spoken.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
     }
 
     /// The number of the database to `SELECT`; 0 is where every connection begins.
@@ -149,8 +171,9 @@ impl RedisUrl {
         RedisUrl { credentials, ..self }
     }
 
-    fn at(address: RedisAddress) -> RedisUrl {
-        RedisUrl { address, database: 0, credentials: RedisCredentials::NONE }
+    /// A server of that address, database 0, for nobody in particular.
+    pub(super) fn at(address: RedisAddress) -> RedisUrl {
+        RedisUrl { address, is_tls: false, database: 0, credentials: RedisCredentials::NONE }
     }
 
     /// All forms, and what is amiss with the text: the end of a sentence that repeats nothing of it.
@@ -161,16 +184,19 @@ impl RedisUrl {
         )
     }
 
-    /// `host[:port]`.
-    fn parse_place(text: &str) -> Parsed<RedisAddress> {
+    /// `host[:port]`, with the port that holds where none is named.
+    pub(super) fn parse_host(text: &str, default_port: u16) -> Parsed<(String, u16)> {
         // The last colon precedes the port, unless it is inside the brackets of an IPv6 address.
         let (host_text, port) = match text.rsplit_once(':') {
             Some((host_text, port)) if !port.ends_with(']') => (host_text, Some(port)),
             _ => (text, None),
         };
-        let host = server(host_text)?;
-        let port = port.map_or(Ok(PORT), tcp_port)?;
-        Ok(RedisAddress::Tcp { host, port })
+        Ok((server(host_text)?, port.map_or(Ok(default_port), tcp_port)?))
+    }
+
+    /// `host[:port]`.
+    fn parse_place(text: &str) -> Parsed<RedisAddress> {
+        RedisUrl::parse_host(text, PORT).map(|(host, port)| RedisAddress::Tcp { host, port })
     }
 
     /// What follows `redis://`.
@@ -182,7 +208,7 @@ impl RedisUrl {
         };
         let address = RedisUrl::parse_place(place)?;
         let credentials = user.map_or(Ok(RedisCredentials::NONE), credentials)?;
-        Ok(RedisUrl { address, database: database_number(database)?, credentials })
+        Ok(RedisUrl { credentials, database: database_number(database)?, ..RedisUrl::at(address) })
     }
 
     /// What follows `unix://`.
@@ -204,10 +230,12 @@ impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The name of the user goes as well: some write the password in its place.
         let user = if self.credentials == RedisCredentials::NONE { "" } else { "***@" };
+        let scheme = if self.is_tls { "rediss" } else { "redis" };
         match &self.address {
-            RedisAddress::Tcp { host, port } if host.contains(':') => write!(f, "redis://{user}[{host}]:{port}")?,
-            RedisAddress::Tcp { host, port } => write!(f, "redis://{user}{host}:{port}")?,
+            RedisAddress::Tcp { host, port } if host.contains(':') => write!(f, "{scheme}://{user}[{host}]:{port}")?,
+            RedisAddress::Tcp { host, port } => write!(f, "{scheme}://{user}{host}:{port}")?,
             RedisAddress::Unix { path } => write!(f, "unix://{user}{}", path.display())?,
+            RedisAddress::Sentinel(sentinels) => write!(f, "sentinel://{user}{}", sentinels.master)?,
         }
         write!(f, "/{}", self.database)
     }
@@ -328,7 +356,7 @@ mod tests {
             "redis://u:%zzhunter2@redis",
             "redis://u:%ffhunter2@redis",
             "redis://u:hunter2/x@redis",
-            "rediss://u:hunter2@redis",
+            "rediss://u:hunter2/@redis",
             "http://u:hunter2@redis:1",
             "unix://",
             "unix:///a?pass=hunter2",
@@ -355,7 +383,7 @@ mod tests {
             ("p@localhost", "user and password stand without redis:// before them"),
             ("redis://p@localhost", "no colon stands before the password"),
             ("redis://localhost/x", "the database is not a number"),
-            ("http://localhost", "what precedes :// is neither redis nor unix"),
+            ("http://localhost", "what precedes :// is neither redis, rediss nor unix"),
             ("unix://", "the path is missing"),
         ] {
             let error = RedisUrl::parse(text).unwrap_err();
@@ -372,6 +400,7 @@ mod tests {
             }
         }
         assert_eq!(RedisUrl::parse("redis://a:b@redis:1/2").unwrap().to_string(), "redis://***@redis:1/2");
+        assert_eq!(RedisUrl::parse("rediss://a:b@redis:1/2").unwrap().to_string(), "rediss://***@redis:1/2");
     }
 
     proptest! {

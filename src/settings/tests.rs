@@ -84,9 +84,9 @@ fn every_key_of_the_schema_means_something() {
         .iter()
         .filter(|key| {
             let variable = key.variable();
-            let variables = [(variable.as_str(), "{"), ("TIDEGATE_STORE_REDIS_URL", "redis:1")];
+            let variables = [(variable.as_str(), "{"), ("TIDEGATE_STORE_REDIS_URL", "rediss://redis:1")];
             environment(&variables[..if key.path == "store.redis.url" { 1 } else { 2 }])
-                == environment(&[("TIDEGATE_STORE_REDIS_URL", "redis:1")])
+                == environment(&[("TIDEGATE_STORE_REDIS_URL", "rediss://redis:1")])
         })
         .map(|key| key.path)
         .collect();
@@ -228,7 +228,7 @@ fn one_port_is_right_for_both_where_the_hosts_are_apart() {
 #[test]
 fn an_address_makes_the_store_redis_unless_memory_is_asked_for() {
     let settings = environment(&[("REDIS_URL", "redis:6379"), ("REDIS_SOCKET_TYPE", "tcp")]).unwrap();
-    assert_eq!(redis(&settings).url.to_string(), "redis://redis:6379/0");
+    assert_eq!(redis(&settings).main.url.to_string(), "redis://redis:6379/0");
     let settings = environment(&[("REDIS_URL", "redis:6379"), ("TIDEGATE_STORE_KIND", "memory")]).unwrap();
     assert_eq!(settings.store.kind, StoreKind::Memory);
     assert_eq!(
@@ -242,7 +242,7 @@ fn a_password_of_its_own_replaces_the_urls_user_and_password() {
     let url = ("REDIS_URL", "redis://u:one@redis:1");
     let credentials = |more: &[(&str, &str)]| {
         let settings = environment(&[&[url], more].concat()).unwrap();
-        let credentials = redis(&settings).url.credentials().clone();
+        let credentials = redis(&settings).main.url.credentials().clone();
         (credentials.username, credentials.password.map(|secret| secret.expose().to_owned()))
     };
     let some = |text: &str| Some(text.to_owned());
@@ -255,7 +255,7 @@ fn a_password_of_its_own_replaces_the_urls_user_and_password() {
 #[test]
 fn two_passwords_are_one_too_many() {
     let file = "store:\n  redis:\n    password_file: /run/secrets/redis\n    url: redis:1\n";
-    assert_eq!(redis(&load(file, &[]).unwrap()).password_file, Some("/run/secrets/redis".into()));
+    assert_eq!(redis(&load(file, &[]).unwrap()).main.password_file, Some("/run/secrets/redis".into()));
     assert_eq!(
         load(file, &[("REDIS_AUTH", "hunter2")]).unwrap_err(),
         "s.yaml:3: store.redis.password_file names a file, but there is a password besides it; keep one of the two"

@@ -43,7 +43,7 @@ const CONFINED: [(&[&str], &[&str]); 2] = [
         &["tonic", "tonic_health", "tonic_reflection", "prost", "prost_types"],
         &["src/rls", "src/proto", "src/web", "src/bench", "src/proxy"],
     ),
-    (&["redis", "deadpool_redis"], &["src/counters/redis", "src/control/record/redis", "src/bench"]),
+    (&["redis"], &["src/counters/redis", "src/control/record/redis", "src/bench"]),
 ];
 
 /// Parts of names that say nothing, and what to say instead.

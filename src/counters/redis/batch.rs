@@ -23,8 +23,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep, sleep_until};
 
 use super::FAR;
-use super::line::{Broken, Line, Socket};
-use super::link::{Connector, ConnectorError};
+use super::line::{Broken, Line};
+use super::link::{Address, Connected, Connector, ConnectorError};
 use super::shared::Shared;
 use crate::counters::StoreError;
 
@@ -39,12 +39,22 @@ pub(super) struct Batcher {
 }
 
 enum Link {
-    Up,
+    Up {
+        /// Ends when another server is the right one.
+        moved: BoxFuture<'static, (String, u16)>,
+    },
     Connecting {
-        attempt: BoxFuture<'static, Result<Box<dyn Socket>, ConnectorError>>,
+        attempt: BoxFuture<'static, Result<Connected, ConnectorError>>,
         /// Attempts in a row that failed.
         failures: u32,
     },
+}
+
+/// What became of a link.
+enum Changed {
+    Connected(Result<Connected, ConnectorError>),
+    /// Where the right server is.
+    Moved(String, u16),
 }
 
 /// How long a connection may carry nothing before it is asked for a sign of life.
@@ -73,7 +83,12 @@ impl Batcher {
                 // In the order of their haste; none can keep those behind it waiting, as all are followed by sending.
                 biased;
                 broken = shared.broken() => self.broke(&broken),
-                connected = self.link.connected() => self.connected(connected),
+                changed = self.link.changed() => match changed {
+                    Changed::Connected(connected) => self.connected(connected),
+                    Changed::Moved(host, port) => {
+                        self.broke(&Broken::Moved { to: Address::Tcp(host, port).to_string() });
+                    }
+                },
                 () = alarm.as_mut() => {
                     shared.expire(Instant::now());
                     alarm.as_mut().reset(shared.next_expiry().unwrap_or_else(|| Instant::now() + FAR));
@@ -111,14 +126,14 @@ impl Batcher {
         self.setbacks = self.setbacks.saturating_add(1);
     }
 
-    fn connected(&mut self, result: Result<Box<dyn Socket>, ConnectorError>) {
+    fn connected(&mut self, result: Result<Connected, ConnectorError>) {
         let Link::Connecting { failures, .. } = self.link else { return };
         match result {
-            Ok(socket) => {
+            Ok(Connected { socket, moved }) => {
                 if self.setbacks <= 1 {
                     self.connector.tell_up();
                 }
-                self.link = Link::Up;
+                self.link = Link::Up { moved };
                 // The batcher puts its own waker in as soon as it waits.
                 self.shared.up(Line::new(socket, Waker::noop().clone(), self.connector.patience()));
                 self.reached.send_replace(true);
@@ -146,16 +161,19 @@ impl Drop for Batcher {
 // === impl Link ===
 
 impl Link {
-    /// Waits for an attempt to end; for ever where none is under way.
-    async fn connected(&mut self) -> Result<Box<dyn Socket>, ConnectorError> {
+    /// Waits for an attempt to end, or for another server to be the right one.
+    async fn changed(&mut self) -> Changed {
         match self {
-            Link::Connecting { attempt, .. } => attempt.await,
-            Link::Up => std::future::pending().await,
+            Link::Connecting { attempt, .. } => Changed::Connected(attempt.await),
+            Link::Up { moved } => {
+                let (host, port) = moved.await;
+                Changed::Moved(host, port)
+            }
         }
     }
 }
 
-fn attempt(connector: &Connector, pause: Duration) -> BoxFuture<'static, Result<Box<dyn Socket>, ConnectorError>> {
+fn attempt(connector: &Connector, pause: Duration) -> BoxFuture<'static, Result<Connected, ConnectorError>> {
     let connector = connector.clone();
     let at = Instant::now() + pause;
     Box::pin(async move {

@@ -17,13 +17,9 @@ use tokio::time::Instant;
 
 use super::call::Call;
 use super::script::SCRIPT;
+use super::socket::Socket;
 use super::wire::{REPLY_BYTES_MAX, Reply, read, write_call, write_command};
 use crate::counters::StoreError;
-
-/// What a connection runs over.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
 /// A connection, and the calls under way on it.
 pub(super) struct Line {
@@ -33,6 +29,8 @@ pub(super) struct Line {
     /// Written by us, and how much of it the socket has taken.
     outgoing: Vec<u8>,
     gone: usize,
+    /// The socket has taken bytes that it may still hold: TLS does.
+    held_back: bool,
     /// Read from the socket and not understood yet: the first so many bytes.
     incoming: Box<[u8]>,
     filled: usize,
@@ -84,6 +82,9 @@ pub(super) enum Broken {
     /// The server has become a replica.
     #[error("the server takes no writes: {0}")]
     ReadOnly(String),
+    /// The sentinels have found the right server elsewhere.
+    #[error("the sentinels name another master: {to}")]
+    Moved { to: String },
 }
 
 // === impl Line ===
@@ -96,6 +97,7 @@ impl Line {
             waker,
             outgoing: Vec::new(),
             gone: 0,
+            held_back: false,
             incoming: vec![0; 2 * REPLY_BYTES_MAX].into_boxed_slice(),
             filled: 0,
             asked: VecDeque::new(),
@@ -151,7 +153,18 @@ impl Line {
             match Pin::new(&mut self.socket).poll_write(&mut cx, &self.outgoing[self.gone..]) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => self.broken = Some(Broken::Closed),
-                Poll::Ready(Ok(written)) => self.gone += written,
+                Poll::Ready(Ok(written)) => {
+                    self.gone += written;
+                    self.held_back = true;
+                }
+                Poll::Ready(Err(error)) => self.broken = Some(Broken::of(&error)),
+            }
+        }
+        if self.held_back && self.broken.is_none() {
+            let mut cx = Context::from_waker(&self.waker);
+            match Pin::new(&mut self.socket).poll_flush(&mut cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.held_back = false,
                 Poll::Ready(Err(error)) => self.broken = Some(Broken::of(&error)),
             }
         }

@@ -1,37 +1,39 @@
 //! Connections to Redis, made anew when they break. [`Connector`] is their factory.
 //!
-//! What is asked of a server once (the script, its memory) goes through a deadpool-redis pool. The request path has a
-//! socket to itself (`line`): the redis package greets the server on it (user, password, database) and gives it back. A
-//! connection counts as made when Redis has taken the script: from then on `EVALSHA` finds it, and a server that only
-//! accepts and says nothing isn't mistaken for one that works.
+//! The socket is ours (`socket`, `tls`). The redis package greets the server on it (user, password, database) and asks
+//! what is asked once (the script, the server's memory); then the request path has the socket to itself (`line`), and
+//! what is asked beside it has a task of the package's. A connection of the request path counts as made when Redis has
+//! taken the script: from then on `EVALSHA` finds it, and a server that only accepts and says nothing isn't mistaken for
+//! one that works.
 
 use std::fmt;
-use std::io;
+use std::future::{Future, pending};
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use deadpool_redis::{Manager, Pool, PoolConfig, PoolError};
-use futures_util::future::select_ok;
+use futures_util::future::BoxFuture;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
+use redis::{RedisError, Value};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::line::{Broken, Socket};
+use super::greeting::{Credentials, Greeted, GreetingError, greet, send};
+use super::line::Broken;
 use super::script;
+use super::sentinel::{Sentinels, Watch};
+use super::socket::{self, Lent, Socket};
+use super::tls::Tls;
 
 /// A Redis server, and who we are there.
 #[derive(Clone)]
 pub struct Server {
     /// Where it listens.
     pub address: Address,
+    /// How it is spoken to over TLS, if it is.
+    pub tls: Option<Tls>,
     /// The number of the database.
     pub database: u32,
     /// The user of Redis's access lists; `None` for the default user.
@@ -49,13 +51,24 @@ pub enum Address {
     Tcp(String, u16),
     /// A socket in the file system.
     Unix(PathBuf),
+    /// Wherever sentinels say that the master is.
+    Sentinel(Box<Sentinels>),
+}
+
+/// A socket on the way to being a connection.
+pub(super) struct Connected {
+    pub(super) socket: Box<dyn Socket>,
+    /// Ends when the sentinels name another master, with its address; never where nobody is asked.
+    pub(super) moved: BoxFuture<'static, (String, u16)>,
 }
 
 /// Makes connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Connector {
-    server: Server,
+    server: Arc<Server>,
     timeouts: Timeouts,
+    /// Of a master that sentinels know.
+    watch: Option<Watch>,
     told: Arc<Told>,
 }
 
@@ -111,7 +124,13 @@ impl Connector {
     /// A factory of connections to `server`. Nothing is connected yet.
     #[must_use]
     pub fn new(server: Server, timeouts: Timeouts) -> Connector {
-        Connector { server, timeouts, told: Arc::default() }
+        let watch = match &server.address {
+            Address::Sentinel(sentinels) => {
+                Some(Watch::new((**sentinels).clone(), server.tls.clone(), timeouts.connect))
+            }
+            Address::Tcp(..) | Address::Unix(_) => None,
+        };
+        Connector { server: Arc::new(server), timeouts, watch, told: Arc::default() }
     }
 
     /// Tells the log that a connection was made, unless it knows.
@@ -168,96 +187,108 @@ impl Connector {
     }
 
     /// Makes one connection whose server has the script.
-    pub(super) async fn connect(&self) -> Result<Box<dyn Socket>, ConnectorError> {
-        let settings = self.settings(self.password().await?);
-        let connected = async {
-            let mut pooled = self.pool(settings.clone())?.get().await.map_err(|error| match error {
-                PoolError::Backend(error) => self.refused(&error),
-                other => self.refused(&other),
-            })?;
-            load_script(&mut pooled).await.map_err(|error| self.refused(&error))?;
-            self.tell_evicts(&mut pooled).await;
-            let socket = self.socket().await.map_err(|error| self.refused(&error))?;
-            greet(socket, &settings).await.map_err(|error| self.refused(&error))
-        };
-        let after = self.timeouts.connect;
-        timeout(after, connected)
-            .await
-            .unwrap_or_else(|_| Err(ConnectorError::Timeout { address: self.address(), after }))
+    pub(super) async fn connect(&self) -> Result<Connected, ConnectorError> {
+        self.in_time(async {
+            let Connected { socket, moved } = self.socket().await?;
+            let socket = Arc::new(Mutex::new(socket));
+            let Greeted { mut connection, task } = self.greet(Lent(Arc::clone(&socket))).await?;
+            let asked = async {
+                self.check_role(&mut connection).await?;
+                load_script(&mut connection).await.map_err(|error| self.refused(&error))?;
+                self.tell_evicts(&mut connection).await;
+                Ok(())
+            };
+            tokio::select! {
+                asked = asked => asked?,
+                // It ends only with its connection.
+                () = task => return Err(self.refused(&"the connection ended")),
+            }
+            drop(connection);
+            // The package's connection is gone, and what it was lent with it.
+            let socket = Arc::into_inner(socket).ok_or_else(|| self.refused(&"the socket is still in use"))?;
+            Ok(Connected { socket: socket.into_inner().unwrap_or_else(PoisonError::into_inner), moved })
+        })
+        .await
     }
 
     /// Makes one connection of the package's own, for what is asked beside the request path: several may ask on it at
-    /// once, and it has a task of its own on the runtime of the caller.
+    /// once, and it has a task of its own on the runtime of the caller, which ends with the last clone, or when the
+    /// sentinels name another master: what is asked then fails.
     pub(crate) async fn connect_beside(&self) -> Result<MultiplexedConnection, ConnectorError> {
-        let settings = self.settings(self.password().await?);
-        let connected = async {
-            let pooled = self.pool(settings)?.get().await;
-            pooled.map(deadpool_redis::Connection::take).map_err(|error| match error {
-                PoolError::Backend(error) => self.refused(&error),
-                other => self.refused(&other),
-            })
+        self.in_time(async {
+            let Connected { socket, moved } = self.socket().await?;
+            let Greeted { mut connection, task } = self.greet(socket).await?;
+            drop(tokio::spawn(async move {
+                tokio::select! {
+                    () = task => {}
+                    _ = moved => {}
+                }
+            }));
+            self.check_role(&mut connection).await?;
+            Ok(connection)
+        })
+        .await
+    }
+
+    async fn socket(&self) -> Result<Connected, ConnectorError> {
+        let tls = self.server.tls.as_ref();
+        let (opened, moved) = match (&self.server.address, &self.watch) {
+            (_, Some(watch)) => {
+                let (host, port) = watch.master().await.map_err(|reason| self.refused(&reason))?;
+                let opened = socket::open_tcp(&host, port, tls).await;
+                let named = Address::Tcp(host.clone(), port);
+                let opened = opened.map_err(|error| self.refused(&format!("{named}, which they name: {error}")))?;
+                let moved = watch.clone().moved((host, port));
+                return Ok(Connected { socket: opened, moved: Box::pin(moved) });
+            }
+            (Address::Tcp(host, port), None) => (socket::open_tcp(host, *port, tls).await, pending()),
+            (Address::Unix(path), None) => (socket::open_unix(path).await, pending()),
+            (Address::Sentinel(_), None) => unreachable!("whoever is found through sentinels is watched"),
         };
+        Ok(Connected { socket: opened.map_err(|error| self.refused(&error))?, moved: Box::pin(moved) })
+    }
+
+    /// Tells the server on a new socket who we are.
+    async fn greet(
+        &self,
+        socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<Greeted, ConnectorError> {
+        let Server { username, password, password_file, database, .. } = &*self.server;
+        let credentials = Credentials {
+            username: username.as_deref(),
+            password: password.as_deref(),
+            password_file: password_file.as_deref(),
+        };
+        greet(socket, credentials, *database, self.timeouts.response).await.map_err(|error| match error {
+            GreetingError::PasswordFile { path, reason } => ConnectorError::PasswordFile { path, reason },
+            GreetingError::Redis(error) => self.refused(&error),
+        })
+    }
+
+    /// Asks a server that sentinels have named whether it is a master: they may be a moment behind. One that doesn't say
+    /// (its access list forbids it) is taken at their word.
+    async fn check_role(&self, connection: &mut MultiplexedConnection) -> Result<(), ConnectorError> {
+        if self.watch.is_none() {
+            return Ok(());
+        }
+        let Ok(Value::Array(role)) = send(connection, &redis::cmd("ROLE")).await else { return Ok(()) };
+        match role.first() {
+            Some(Value::BulkString(role)) if role != b"master" => {
+                let role = String::from_utf8_lossy(role);
+                Err(self.refused(&format!("the server that they name is a {role}, not the master yet")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn in_time<T>(
+        &self,
+        connected: impl Future<Output = Result<T, ConnectorError>>,
+    ) -> Result<T, ConnectorError> {
         let after = self.timeouts.connect;
         timeout(after, connected)
             .await
             .unwrap_or_else(|_| Err(ConnectorError::Timeout { address: self.address(), after }))
-    }
-
-    async fn socket(&self) -> io::Result<Box<dyn Socket>> {
-        match &self.server.address {
-            Address::Tcp(host, port) => {
-                // All addresses of a name at once: one that is a black hole would use up the time of the others.
-                let attempts: Vec<_> =
-                    lookup_host((host.as_str(), *port)).await?.map(TcpStream::connect).map(Box::pin).collect();
-                if attempts.is_empty() {
-                    return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-                }
-                let (socket, _) = select_ok(attempts).await?;
-                // Calls are single small writes; waiting to join them would cost the callers' deadlines.
-                socket.set_nodelay(true)?;
-                Ok(Box::new(socket))
-            }
-            Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
-        }
-    }
-
-    /// Who we are there.
-    fn settings(&self, password: Option<String>) -> RedisConnectionInfo {
-        let mut settings = RedisConnectionInfo::default().set_db(i64::from(self.server.database));
-        if let Some(username) = &self.server.username {
-            settings = settings.set_username(username);
-        }
-        if let Some(password) = password {
-            settings = settings.set_password(password);
-        }
-        settings
-    }
-
-    /// A pool is made for each attempt, because the password is read for each.
-    fn pool(&self, settings: RedisConnectionInfo) -> Result<Pool, ConnectorError> {
-        let address = match &self.server.address {
-            Address::Tcp(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
-            Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
-        };
-        let info = address.into_connection_info().map_err(|error| self.refused(&error))?;
-        let info = info.set_redis_settings(settings).set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let times = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.timeouts.connect))
-            .set_response_timeout(Some(self.timeouts.response));
-        let manager = Manager::new_with_config(info, times).map_err(|error| self.refused(&error))?;
-        Pool::builder(manager).config(PoolConfig::new(1)).build().map_err(|error| self.refused(&error))
-    }
-
-    async fn password(&self) -> Result<Option<String>, ConnectorError> {
-        let Some(path) = self.server.password_file.clone() else {
-            return Ok(self.server.password.clone());
-        };
-        let file = path.clone();
-        let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(file)).await;
-        let text = read.map_err(|error| error.to_string()).and_then(|text| text.map_err(|error| error.to_string()));
-        let text = text.map_err(|reason| ConnectorError::PasswordFile { path, reason })?;
-        // Editors and `echo` end a file with a line break that is no part of the password.
-        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
 
     fn refused(&self, reason: &dyn fmt::Display) -> ConnectorError {
@@ -270,52 +301,6 @@ async fn load_script(connection: &mut impl ConnectionLike) -> Result<(), RedisEr
     let mut load = redis::cmd("SCRIPT");
     load.arg("LOAD").arg(script::SCRIPT);
     send(connection, &load).await.map(drop)
-}
-
-/// Sends one command; what Redis answers as an error is one.
-async fn send(connection: &mut impl ConnectionLike, command: &Cmd) -> Result<Value, RedisError> {
-    connection.req_packed_command(command).await?.extract_error()
-}
-
-/// Tells the server on a new socket who we are.
-async fn greet(socket: Box<dyn Socket>, settings: &RedisConnectionInfo) -> Result<Box<dyn Socket>, RedisError> {
-    let lent = Lent(Arc::new(Mutex::new(socket)));
-    let back = Arc::clone(&lent.0);
-    drop(MultiplexedConnection::new(settings, lent).await?);
-    // The package's connection is gone, and what it was lent with it.
-    let socket = Arc::into_inner(back).ok_or_else(|| io::Error::other("the socket is still in use"))?;
-    Ok(socket.into_inner().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// A socket that the redis package has for the greeting and that we take back.
-struct Lent(Arc<Mutex<Box<dyn Socket>>>);
-
-// === impl Lent ===
-
-impl Lent {
-    fn with<T>(&self, act: impl FnOnce(Pin<&mut Box<dyn Socket>>) -> T) -> T {
-        act(Pin::new(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)))
-    }
-}
-
-impl AsyncRead for Lent {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.with(|socket| socket.poll_read(cx, to))
-    }
-}
-
-impl AsyncWrite for Lent {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.with(|socket| socket.poll_write(cx, bytes))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|socket| socket.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|socket| socket.poll_shutdown(cx))
-    }
 }
 
 // === impl Server ===
@@ -338,6 +323,7 @@ impl fmt::Display for Address {
             Address::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
             Address::Tcp(host, port) => write!(f, "{host}:{port}"),
             Address::Unix(path) => write!(f, "{}", path.display()),
+            Address::Sentinel(sentinels) => write!(f, "{sentinels}"),
         }
     }
 }

@@ -17,12 +17,17 @@
 
 mod batch;
 mod call;
+pub mod cluster;
 mod forecast;
+mod greeting;
 mod line;
 mod link;
 mod queue;
 pub mod script;
+mod sentinel;
 mod shared;
+mod socket;
+mod tls;
 mod wire;
 
 use std::future::{Future, ready};
@@ -37,7 +42,9 @@ use tokio_util::task::TaskTracker;
 
 pub use self::link::{Address, Connector, ConnectorError, Server, Timeouts};
 use self::script::Batch;
+pub use self::sentinel::Sentinels;
 use self::shared::Shared;
+pub use self::tls::{Identity, NameCheck, Tls};
 use super::{Charges, CounterStore, StoreError, Tallies};
 
 /// The counters of one core. Clones share its queue and connection.

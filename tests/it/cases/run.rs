@@ -38,7 +38,7 @@ const ATTEMPTS_MAX: usize = 3;
 /// A store that counts in `redis`, once it is connected.
 pub(super) async fn redis_store(redis: &Redis, tasks: &TaskTracker) -> RedisStore {
     let address = Address::Tcp("127.0.0.1".to_owned(), redis.port());
-    let server = Server { address, database: 0, username: None, password: None, password_file: None };
+    let server = Server { address, tls: None, database: 0, username: None, password: None, password_file: None };
     let connector = Connector::new(server, Timeouts { connect: PATIENCE, response: PATIENCE });
     let store = RedisStore::start(connector, BatchOptions { decisions_max: 8, calls_in_flight: 2 }, tasks);
     let reached = tokio::time::timeout(PATIENCE, store.reached().wait_for(|reached| *reached)).await.map(|_| ());

@@ -13,6 +13,7 @@ pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod relay;
+pub(crate) mod sentinel;
 pub(crate) mod shop;
 pub(crate) mod store;
 pub(crate) mod tidegate;

@@ -17,6 +17,7 @@ pub(crate) struct Redis {
     port: u16,
     folder: TempDir,
     process: Option<Process>,
+    arguments: Vec<String>,
 }
 
 // === impl Redis ===
@@ -24,9 +25,15 @@ pub(crate) struct Redis {
 impl Redis {
     /// An empty Redis that answers; `None` where there is none to start, see [`program`].
     pub(crate) async fn start() -> Option<Redis> {
+        Redis::start_with(|_| Vec::new()).await
+    }
+
+    /// The same with further arguments, made anew for each attempt from the port that it gets.
+    pub(crate) async fn start_with(arguments: impl Fn(u16) -> Vec<String>) -> Option<Redis> {
         const ATTEMPTS: usize = 5;
         for _ in 0..ATTEMPTS {
             let mut redis = Redis::stopped()?;
+            redis.arguments = arguments(redis.port);
             if redis.starts().await {
                 return Some(redis);
             }
@@ -49,7 +56,7 @@ impl Redis {
     /// A Redis yet to be started: its address is known and nothing listens there.
     pub(crate) fn stopped() -> Option<Redis> {
         program("redis-server", None, "REQUIRE_REDIS")?;
-        Some(Redis { port: free_port(), folder: TempDir::new().unwrap(), process: None })
+        Some(Redis { port: free_port(), folder: TempDir::new().unwrap(), process: None, arguments: Vec::new() })
     }
 
     /// Starts it on its port, with what was saved when it was stopped.
@@ -62,7 +69,7 @@ impl Redis {
         assert!(self.process.is_none(), "it runs already");
         let mut command = Command::new(program("redis-server", None, "REQUIRE_REDIS").expect("was there before"));
         command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"]);
-        command.arg(self.port.to_string()).arg("--dir").arg(self.folder.path());
+        command.arg(self.port.to_string()).arg("--dir").arg(self.folder.path()).args(&self.arguments);
         let process = self.process.insert(Process::spawn("redis-server", &mut command));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         eventually("redis-server answers a PING or ends", PATIENCE, async || {
@@ -71,7 +78,9 @@ impl Redis {
             }
             // Only its own word counts: whoever else has the port may speak Redis too.
             let ready = process.stdout().contains("Ready to accept connections");
-            (ready && ask(address, "PING").await? == "+PONG").then_some(true)
+            // One with a password says that it wants it.
+            let answer = ask(address, "PING").await?;
+            (ready && (answer == "+PONG" || answer.starts_with("-NOAUTH"))).then_some(true)
         })
         .await
     }
@@ -109,6 +118,11 @@ impl Redis {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
+    /// Its whole answer to an inline command of somebody who knows its password.
+    pub(crate) async fn ask_as(&self, password: &str, command: &str) -> String {
+        ask_as(self.port, password, command).await.expect("Redis answers")
+    }
+
     /// How often each command was called by a client or a script, by its own count. INFO and PING are left out: tests
     /// ask the one, an idle store the other.
     pub(crate) async fn calls(&self) -> BTreeMap<String, u64> {
@@ -132,8 +146,26 @@ impl Redis {
 }
 
 /// A port that was free a moment ago. Redis can't be told to choose one itself.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// The whole answer of whoever listens on that port to an inline command; `None` if it can't be reached.
+pub(crate) async fn ask_as(port: u16, password: &str, command: &str) -> Option<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?;
+    stream.write_all(format!("AUTH {password}\r\n{command}\r\n").as_bytes()).await.ok()?;
+    // Sentinels know no QUIT.
+    stream.shutdown().await.ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.ok()?;
+    Some(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// What lies under a key of any bytes.
+pub(crate) async fn value_of(redis: &Redis, password: &str, key: &[u8]) -> Option<Vec<u8>> {
+    let client = ::redis::Client::open(format!("redis://:{password}@127.0.0.1:{}", redis.port())).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    ::redis::cmd("GET").arg(key).query_async(&mut connection).await.unwrap()
 }
 
 /// The first line that a Redis answers to an inline command; `None` if it can't be reached.

@@ -24,14 +24,19 @@ pub(crate) fn connector_to(port: u16) -> Connector {
 
 /// A connector to a port of this machine that waits so long for an answer.
 pub(crate) fn connector_with(port: u16, response: Duration) -> Connector {
-    let server = Server {
+    Connector::new(server(port), Timeouts { connect: Duration::from_secs(5), response })
+}
+
+/// A server on a port of this machine, without TLS and for anybody.
+pub(crate) fn server(port: u16) -> Server {
+    Server {
         address: Address::Tcp("127.0.0.1".to_owned(), port),
+        tls: None,
         database: 0,
         username: None,
         password: None,
         password_file: None,
-    };
-    Connector::new(server, Timeouts { connect: Duration::from_secs(5), response })
+    }
 }
 
 /// A store over `redis` that has reached it.

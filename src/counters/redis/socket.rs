@@ -1,0 +1,75 @@
+//! Sockets to Redis: over the network, in the file system, and over TLS.
+
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::future::select_ok;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+
+use super::tls::Tls;
+
+/// What a connection runs over.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+/// A socket that is lent: who holds the other end takes it back.
+pub(super) struct Lent(pub(super) Arc<Mutex<Box<dyn Socket>>>);
+
+/// Opens a socket over the network. The error is a sentence for operators.
+pub(super) async fn open_tcp(host: &str, port: u16, tls: Option<&Tls>) -> io::Result<Box<dyn Socket>> {
+    let socket = tcp(host, port).await?;
+    match tls {
+        None => Ok(Box::new(socket)),
+        Some(tls) => Ok(Box::new(tls.seal(socket, host).await?)),
+    }
+}
+
+/// Opens a socket in the file system, on which TLS is not spoken.
+pub(super) async fn open_unix(path: &Path) -> io::Result<Box<dyn Socket>> {
+    Ok(Box::new(UnixStream::connect(path).await?))
+}
+
+async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    // All addresses of a name at once: one that is a black hole would use up the time of the others.
+    let attempts: Vec<_> = lookup_host((host, port)).await?.map(TcpStream::connect).map(Box::pin).collect();
+    if attempts.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    }
+    let (socket, _) = select_ok(attempts).await?;
+    // Calls are single small writes; waiting to join them would cost the callers' deadlines.
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
+// === impl Lent ===
+
+impl Lent {
+    fn with<T>(&self, act: impl FnOnce(Pin<&mut Box<dyn Socket>>) -> T) -> T {
+        act(Pin::new(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl AsyncRead for Lent {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.with(|socket| socket.poll_read(cx, to))
+    }
+}
+
+impl AsyncWrite for Lent {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.with(|socket| socket.poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|socket| socket.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|socket| socket.poll_shutdown(cx))
+    }
+}

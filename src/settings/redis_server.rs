@@ -1,0 +1,201 @@
+//! The settings of a Redis: where it is, or who knows, who we are there, and how it is spoken to.
+//!
+//! There may be two: the main one, and one for limits per second. What belongs to each is read by its group of keys;
+//! timeouts, calls and the files of TLS are common.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::meaning::Reader;
+use super::redis_url::{RedisAddress, RedisCredentials, RedisSentinels, RedisUrl, Secret};
+use super::{RedisServer, RedisSettings};
+use crate::counters::redis::{Identity, NameCheck, Tls};
+
+const TIMEOUT_MIN: Duration = Duration::from_millis(10);
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// The port that a sentinel has where none is named.
+const SENTINEL_PORT: u16 = 26_379;
+
+/// Most sentinels: all are asked at once.
+const SENTINELS_MAX: usize = 100;
+
+/// How Redis is deployed.
+#[derive(Clone, Copy)]
+enum Type {
+    Single,
+    Sentinel,
+}
+
+/// The keys of one server.
+#[derive(Clone, Copy)]
+struct Group(&'static str);
+
+const MAIN: Group = Group("store.redis");
+const PER_SECOND: Group = Group("store.redis.per_second");
+
+/// The Redis store's settings, if there is an address. All are checked in any case.
+pub(super) fn redis(read: &mut Reader<'_>) -> Option<RedisSettings> {
+    let connect_timeout = read.duration("store.redis.connect_timeout", TIMEOUT_MIN..=TIMEOUT_MAX);
+    let response_timeout = read.duration("store.redis.response_timeout", TIMEOUT_MIN..=TIMEOUT_MAX);
+    let batch_max = read.whole("store.redis.batch_max", 1..=128);
+    let calls_in_flight = read.whole("store.redis.calls_in_flight", 1..=64);
+    let tls = tls(read);
+    let main = MAIN.server(read, "store.redis.tls.enabled", &tls);
+    let per_second = PER_SECOND.server(read, "store.redis.per_second.tls_enabled", &tls);
+    if main.is_none() && per_second.is_some() {
+        let place = read.place(&PER_SECOND.key("url"));
+        read.conflict(format!("{place} is set, but store.redis.url is empty; set the address of the main Redis too"));
+    }
+    let main = main?;
+    Some(RedisSettings { main, per_second, connect_timeout, response_timeout, batch_max, calls_in_flight })
+}
+
+/// How TLS is spoken where it is.
+fn tls(read: &mut Reader<'_>) -> Tls {
+    let ca_file = read.optional("store.redis.tls.ca_file").map(PathBuf::from);
+    let certificate_file = read.optional("store.redis.tls.certificate_file").map(PathBuf::from);
+    let key_file = read.optional("store.redis.tls.key_file").map(PathBuf::from);
+    let server_name = read.optional("store.redis.tls.server_name");
+    let name_check =
+        if read.switch("store.redis.tls.verify_hostname") { NameCheck::Checked } else { NameCheck::Skipped };
+    let identity = match (certificate_file, key_file) {
+        (Some(certificate_file), Some(key_file)) => Some(Identity { certificate_file, key_file }),
+        (None, None) => None,
+        (Some(_), None) => {
+            let place = read.place("store.redis.tls.certificate_file");
+            read.conflict(format!("{place} names a certificate, but store.redis.tls.key_file is empty; set both"));
+            None
+        }
+        (None, Some(_)) => {
+            let place = read.place("store.redis.tls.key_file");
+            read.conflict(format!("{place} names a key, but store.redis.tls.certificate_file is empty; set both"));
+            None
+        }
+    };
+    Tls { ca_file, identity, server_name, name_check }
+}
+
+// === impl Group ===
+
+impl Group {
+    fn key(self, name: &str) -> String {
+        format!("{}.{name}", self.0)
+    }
+
+    fn optional(self, read: &mut Reader<'_>, name: &str) -> Option<String> {
+        read.optional(&self.key(name))
+    }
+
+    /// The server, if there is one.
+    fn server(self, read: &mut Reader<'_>, tls_enabled: &str, tls: &Tls) -> Option<RedisServer> {
+        let is_enabled = read.switch(tls_enabled);
+        let url = self.url(read);
+        let username = self.optional(read, "username");
+        let password = self.optional(read, "password").map(Secret::new);
+        let password_file = self.optional(read, "password_file").map(PathBuf::from);
+        let Some(url) = url else {
+            // Without a main server there is no Redis, and what is said of it is nothing wrong.
+            let lone = ["username", "password", "password_file"].into_iter();
+            let lone = lone.map(|name| self.key(name)).find(|key| read.optional(key).is_some());
+            if let Some(key) = lone.filter(|_| self.0 == PER_SECOND.0) {
+                let (place, url) = (read.place(&key), self.key("url"));
+                read.conflict(format!("{place} is set, but {url} is empty; set the address of that Redis"));
+            }
+            return None;
+        };
+        // A password of its own replaces the URL's user and password; a user alone, only the URL's user.
+        let credentials = match (username, password) {
+            (username, Some(password)) => RedisCredentials { username, password: Some(password) },
+            (Some(username), None) => {
+                RedisCredentials { username: Some(username), password: url.credentials().password.clone() }
+            }
+            (None, None) => url.credentials().clone(),
+        };
+        if password_file.is_some() && credentials.password.is_some() {
+            self.two_passwords(read, "password_file");
+        }
+        let is_tls = is_enabled || url.is_tls();
+        if is_tls && matches!(url.address(), RedisAddress::Unix { .. }) {
+            let place = read.place(tls_enabled);
+            read.conflict(format!("{place} is true, but the address of Redis is a path; TLS needs a host and a port"));
+        }
+        Some(RedisServer { url: url.with_credentials(credentials), tls: is_tls.then(|| tls.clone()), password_file })
+    }
+
+    fn two_passwords(self, read: &mut Reader<'_>, name: &str) {
+        let place = read.place(&self.key(name));
+        read.conflict(format!("{place} names a file, but there is a password besides it; keep one of the two"));
+    }
+
+    /// Where it is, if that is said.
+    fn url(self, read: &mut Reader<'_>) -> Option<RedisUrl> {
+        let deployment = read.choice(&self.key("type"), &[("single", Type::Single), ("sentinel", Type::Sentinel)]);
+        let parse = |text: &str| if text.is_empty() { Ok(None) } else { RedisUrl::parse(text).map(Some) };
+        let url = read.parsed(&self.key("url"), parse);
+        match (deployment, url, self.sentinels_place(read)) {
+            (Type::Single, url, None) => url,
+            (Type::Single, url, Some(place)) => {
+                let key = self.key("type");
+                read.conflict(format!("{place} is set, but {key} is single; set it to sentinel"));
+                url
+            }
+            (Type::Sentinel, Some(_), _) => {
+                let (place, key) = (read.place(&self.key("url")), self.key("type"));
+                read.conflict(format!(
+                    "{place} is set, but {key} is sentinel; leave it empty: the sentinels say where Redis is"
+                ));
+                None
+            }
+            (Type::Sentinel, None, _) => self.behind_sentinels(read),
+        }
+    }
+
+    /// The place of the first setting of sentinels that is set.
+    fn sentinels_place(self, read: &mut Reader<'_>) -> Option<String> {
+        let texts =
+            ["master", "username", "password", "password_file"].map(|name| self.key(&format!("sentinel.{name}")));
+        let addresses = self.key("sentinel.addresses");
+        let first = texts.into_iter().find(|key| read.optional(key).is_some());
+        let first = first.or_else(|| (!read.texts(&addresses).is_empty()).then_some(addresses));
+        first.map(|key| read.place(&key))
+    }
+
+    fn behind_sentinels(self, read: &mut Reader<'_>) -> Option<RedisUrl> {
+        let (master, addresses) = (self.optional(read, "sentinel.master"), self.addresses(read));
+        let username = self.optional(read, "sentinel.username");
+        let password = self.optional(read, "sentinel.password").map(Secret::new);
+        let password_file = self.optional(read, "sentinel.password_file").map(PathBuf::from);
+        if password.is_some() && password_file.is_some() {
+            self.two_passwords(read, "sentinel.password_file");
+        }
+        let (Some(master), Some(addresses)) = (master, addresses) else {
+            let (place, master, addresses) =
+                (read.place(&self.key("type")), self.key("sentinel.master"), self.key("sentinel.addresses"));
+            read.conflict(format!("{place} is sentinel, which takes {master} and {addresses}; set both"));
+            return None;
+        };
+        let credentials = RedisCredentials { username, password };
+        let sentinels = RedisSentinels { master, addresses, credentials, password_file };
+        Some(RedisUrl::at(RedisAddress::Sentinel(Box::new(sentinels))))
+    }
+
+    /// The sentinels' addresses; `None` if there are none.
+    fn addresses(self, read: &mut Reader<'_>) -> Option<Vec<(String, u16)>> {
+        let texts = read.texts(&self.key("sentinel.addresses"));
+        let parsed: Result<Vec<_>, _> = texts.iter().map(|text| RedisUrl::parse_host(text, SENTINEL_PORT)).collect();
+        match parsed {
+            Ok(addresses) if addresses.len() <= SENTINELS_MAX => {
+                Some(addresses).filter(|addresses| !addresses.is_empty())
+            }
+            _ => {
+                // What is wrong isn't repeated: it may be an address with a password.
+                let place = read.place(&self.key("sentinel.addresses"));
+                read.conflict(format!(
+                    "{place} must be 1 to {SENTINELS_MAX} times host:port, without user and password"
+                ));
+                None
+            }
+        }
+    }
+}

@@ -397,6 +397,8 @@ impl ServiceMaker {
             key_prefix: settings.store.key_prefix.as_bytes().into(),
             modes: ProcessModes { shadow_mode: settings.shadow_mode, quota_mode: settings.quota_mode },
             near_limit_ratio: settings.near_limit_ratio,
+            clock: Arc::new(SystemClock),
+            expiry_jitter_max_s: settings.store.expiry_jitter_max_s,
         };
         let rls = RlsOptions {
             decision_time_max: settings.store.deadline,

@@ -10,11 +10,11 @@ use super::joined::Probe;
 use super::service::{PrometheusServer, Service};
 use super::subset::Subsets;
 use super::tree::Tree;
-use super::{Action, Algorithm, Defaults, Rule, counter, metric};
+use super::{Action, Algorithm, Compatibility, Defaults, Rule, counter, metric};
 use crate::descriptor::{Descriptor, Entry};
 use crate::key::CounterKey;
 use crate::limit::Limit;
-use crate::window::{Charging, FixedWindow, Policy, SlidingWindow, TokenBucket};
+use crate::window::{Charging, FixedWindow, Policy, ReferenceWindow, SlidingWindow, TokenBucket};
 
 /// All rules. Immutable: a reload makes a new one.
 #[derive(Debug)]
@@ -45,7 +45,8 @@ pub struct DomainRules {
 pub struct Found<'r> {
     /// The rule.
     pub rule: &'r Rule,
-    /// The counter, for limited rules.
+    /// The counter, for limited rules. That of a [`ReferenceWindow`] lacks its last part, which
+    /// [`CounterKey::begin_window`] adds.
     pub key: Option<CounterKey>,
     /// The rule's metric path with values of the request in it, where `detailed_metric` or `value_to_metric` ask for
     /// that. It is as long and as varied as requests make it: whoever keeps it must bound it.
@@ -175,7 +176,13 @@ impl DomainRules {
             && let Some(rule) = walk.last().and_then(|last| self.tree.node(*last).rule)
         {
             let rule = &self.rules[rule];
-            let key = rule.is_limited().then(|| counter::of_walk(&self.tree, &walk, entries, rule.id, key_prefix));
+            let key = match &rule.action {
+                Action::Unlimited => None,
+                Action::Limited { policy: Policy::ReferenceWindow(_), .. } => {
+                    Some(counter::reference_of_walk(&self.tree, &walk, entries, &self.name, key_prefix))
+                }
+                Action::Limited { .. } => Some(counter::of_walk(&self.tree, &walk, entries, rule.id, key_prefix)),
+            };
             let runtime = rule.form.runtime_metric;
             let metric_path = runtime.then(|| metric::tree_path(&self.tree, &walk, entries, rule.form.detailed));
             each(Found { rule, key, metric_path });
@@ -193,9 +200,13 @@ impl DomainRules {
 
     /// Policy and counter of a limit that the caller brings along, for any descriptor, even one without entries. It
     /// has a counter of its own for each window's length, whatever the number of requests, and shares none with rules.
+    /// With [`Compatibility::Envoyproxy`] it shares what that service shares.
     #[must_use]
     pub fn find_override(&self, descriptor: &Descriptor<'_>, limit: Limit, key_prefix: &[u8]) -> (Policy, CounterKey) {
         let policy = self.defaults.policy(limit);
+        if let Policy::ReferenceWindow(_) = policy {
+            return (policy, counter::reference_of_override(&descriptor.entries, &self.name, key_prefix));
+        }
         let counting = Some((self.defaults.algorithm, limit.window));
         let id = RuleId::of(RuleKind::Override, &self.name, [], counting);
         (policy, counter::of_override(&descriptor.entries, id, key_prefix))
@@ -246,7 +257,10 @@ impl Defaults {
             Algorithm::SlidingWindow => {
                 Policy::SlidingWindow(SlidingWindow::new(requests_per_unit, window, self.precision))
             }
-            Algorithm::FixedWindow => Policy::FixedWindow(FixedWindow::new(requests_per_unit, window)),
+            Algorithm::FixedWindow => match ReferenceWindow::try_new(requests_per_unit, window) {
+                Some(shared) if self.compatibility == Compatibility::Envoyproxy => Policy::ReferenceWindow(shared),
+                _ => Policy::FixedWindow(FixedWindow::new(requests_per_unit, window)),
+            },
             Algorithm::TokenBucket => {
                 Policy::TokenBucket(TokenBucket::new(requests_per_unit, window, requests_per_unit))
             }

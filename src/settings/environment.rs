@@ -45,6 +45,8 @@ const ALIASES: &[Alias] = &[
     alias("PORT", "http.port", whole),
     alias("MERGE_DOMAIN_CONFIG", "rules.merge_domains", same),
     alias("CACHE_KEY_PREFIX", "store.key_prefix", same),
+    alias("EXPIRATION_JITTER_MAX_SECONDS", "store.expiry_jitter_max_s", jitter),
+    alias("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", "store.stop_increment_when_over", same),
     alias("LIMIT_RESPONSE_HEADERS_ENABLED", "response.headers_enabled", same),
     alias("LIMIT_LIMIT_HEADER", "response.limit_header", same),
     alias("LIMIT_REMAINING_HEADER", "response.remaining_header", same),
@@ -254,6 +256,14 @@ fn whole(text: &str) -> String {
     match u64::from_str_radix(digits, radix) {
         Ok(number) if !digits.starts_with('+') => number.to_string(),
         _ => text.to_owned(),
+    }
+}
+
+/// Seconds, of which the reference takes all below 1 for none.
+fn jitter(text: &str) -> String {
+    match text.strip_prefix('-') {
+        Some(digits) if digits.parse::<u64>().is_ok() => "0".to_owned(),
+        _ => whole(text),
     }
 }
 

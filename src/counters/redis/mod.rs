@@ -17,6 +17,7 @@
 
 mod batch;
 mod call;
+mod expiry;
 mod forecast;
 mod line;
 mod link;

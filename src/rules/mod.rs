@@ -18,6 +18,7 @@
 mod bind;
 mod compile;
 mod counter;
+mod differences;
 mod error;
 mod file;
 mod identity;
@@ -42,6 +43,7 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use differences::{Difference, differences};
 pub use error::{AllErrors, FINDINGS_KEPT_MAX, FINDINGS_MAX, Finding, Place, RuleErrors, Warning};
 pub use identity::RuleId;
 pub use load::{Options, SourceFile, load};

@@ -21,7 +21,7 @@ use crate::window::{Charging, FixedWindow, Policy, ReferenceWindow, SlidingWindo
 pub struct RuleSet {
     rules: Arc<[Rule]>,
     /// Ordered by name.
-    domains: Vec<DomainRules>,
+    pub(super) domains: Vec<DomainRules>,
     by_name: HashMap<Arc<str>, usize>,
     services: Box<[Service]>,
     /// Per rule, the service that governs it; empty if none governs any.
@@ -144,6 +144,15 @@ impl DomainRules {
         &self.name
     }
 
+    /// All rules of the set, those of other domains included.
+    pub(super) fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    pub(super) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     /// Whether a refused request is charged to none of its counters.
     #[must_use]
     pub fn charging(&self) -> Charging {
@@ -227,6 +236,25 @@ impl Rule {
     #[must_use]
     pub fn is_limited(&self) -> bool {
         matches!(self.action, Action::Limited { .. })
+    }
+
+    /// How it counts, if it does.
+    pub(super) fn algorithm(&self) -> Option<Algorithm> {
+        match &self.action {
+            Action::Unlimited => None,
+            Action::Limited { policy, .. } => Some(Algorithm::of(policy)),
+        }
+    }
+
+    /// Whether its counters are those of envoyproxy/ratelimit.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.action, Action::Limited { policy: Policy::ReferenceWindow(_), .. })
+    }
+
+    /// Its domain and path, joined by dots.
+    pub(super) fn full_key(&self) -> String {
+        let path: Vec<&str> = std::iter::once(&*self.domain).chain(self.path.iter().map(|part| &**part)).collect();
+        path.join(".")
     }
 
     /// What a subset rule adds for a descriptor that it applies to.

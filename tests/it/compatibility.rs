@@ -77,3 +77,23 @@ async fn an_old_pod_and_a_new_one_enforce_one_limit_together() {
     }
     panic!("the day turned over during each of {ATTEMPTS_MAX} attempts");
 }
+
+#[tokio::test]
+async fn check_tells_where_the_profile_differs_and_calls_it_no_mistake() {
+    let rules = "domain: shop\ndescriptors:\n  \
+                 - {key: user, rate_limit: {unit: day, requests_per_unit: 3}}\n  \
+                 - {key: user_id, rate_limit: {unit: day, requests_per_unit: 3}}\n";
+    for setting in ["none", "envoyproxy"] {
+        let checked = Launch::new(&[("rules.yaml", rules)]).setting("TIDEGATE_COMPATIBILITY", setting).check().await;
+        assert_eq!(checked.status.code(), Some(0), "{}", checked.stderr);
+        let remarks: Vec<&str> = checked.stdout.lines().filter(|line| line.starts_with("remark: ")).collect();
+        let [algorithm, charging, _, collision] = &remarks[..] else { panic!("{setting}: {remarks:?}") };
+        assert!(
+            algorithm.contains("rules.yaml:3: 2 rules, of which this is the first, are sliding_window"),
+            "{algorithm}"
+        );
+        assert!(charging.contains("is charged to none of them and in the profile to each"), "{charging}");
+        assert!(collision.contains("shop.user and shop.user_id") && collision.contains("(K1)"), "{collision}");
+        assert!(checked.stdout.contains("ok: 1 file, 1 domain, 2 rules, 0 warnings"), "{}", checked.stdout);
+    }
+}

@@ -28,6 +28,7 @@ use self::adaptive::Adaptive;
 use crate::clock::SystemClock;
 use crate::counters::any::AnyStore;
 use crate::counters::memory::{MemoryLimits, MemoryStore};
+use crate::counters::over_limit::{OverLimitMemory, Remembering};
 use crate::counters::redis::{Address, BatchOptions, Connector, RedisStore, Server, Timeouts};
 use crate::decision::ProcessModes;
 use crate::descriptor::{Descriptor, Entry, Hits};
@@ -75,6 +76,7 @@ struct ServiceMaker {
     table: LimitTable,
     metrics: Metrics,
     store: StoreMaker,
+    over_limit: Option<Arc<OverLimitMemory>>,
     limiter: Arc<LimiterOptions>,
     rls: Arc<RlsOptions>,
     /// Where each core's store says that Redis was reached.
@@ -405,7 +407,8 @@ impl ServiceMaker {
             headers,
             dynamic_metadata: response.dynamic_metadata,
         };
-        ServiceMaker { table, metrics, store, limiter: Arc::new(limiter), rls: Arc::new(rls), reached }
+        let over_limit = settings.store.over_limit_memory.map(|bytes| Arc::new(OverLimitMemory::new(bytes)));
+        ServiceMaker { table, metrics, store, over_limit, limiter: Arc::new(limiter), rls: Arc::new(rls), reached }
     }
 
     /// A service on the runtime of the caller, whose background work is among `background`.
@@ -416,7 +419,10 @@ impl ServiceMaker {
                 let store = RedisStore::start(connector.clone(), *batch, background);
                 // There is a place for each core; without a listener nobody wants to know.
                 drop(self.reached.try_send(store.reached()));
-                AnyStore::Redis(store)
+                match &self.over_limit {
+                    Some(memory) => AnyStore::Remembering(Remembering::new(store, Arc::clone(memory))),
+                    None => AnyStore::Redis(store),
+                }
             }
         };
         let limiter = Limiter::new(self.table.clone(), store, self.metrics.clone(), Arc::clone(&self.limiter));

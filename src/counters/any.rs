@@ -7,16 +7,19 @@ use futures_util::future::Either;
 use tokio::time::Instant;
 
 use super::memory::MemoryStore;
+use super::over_limit::Remembering;
 use super::redis::RedisStore;
 use super::{Charges, CounterStore, StoreError, Tallies};
 
-/// One of the two stores.
+/// One of the stores.
 #[derive(Clone, Debug)]
 pub enum AnyStore {
     /// Counters of this process, shared by its cores.
     Memory(Arc<MemoryStore>),
     /// Counters in Redis, by way of one core's connection.
     Redis(RedisStore),
+    /// The same, with those that are over remembered.
+    Remembering(Remembering<RedisStore>),
 }
 
 impl CounterStore for AnyStore {
@@ -27,7 +30,8 @@ impl CounterStore for AnyStore {
     ) -> impl Future<Output = Result<Tallies, StoreError>> + Send + Unpin + use<'s> {
         match self {
             AnyStore::Memory(store) => Either::Left(store.charge(charges, deadline)),
-            AnyStore::Redis(store) => Either::Right(store.charge(charges, deadline)),
+            AnyStore::Redis(store) => Either::Right(Either::Left(store.charge(charges, deadline))),
+            AnyStore::Remembering(store) => Either::Right(Either::Right(store.charge(charges, deadline))),
         }
     }
 }

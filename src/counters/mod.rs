@@ -6,6 +6,7 @@
 pub mod any;
 pub mod local_gate;
 pub mod memory;
+pub mod over_limit;
 pub mod redis;
 
 use std::future::Future;

@@ -45,7 +45,8 @@ const ALIASES: &[Alias] = &[
     alias("PORT", "http.port", whole),
     alias("MERGE_DOMAIN_CONFIG", "rules.merge_domains", same),
     alias("CACHE_KEY_PREFIX", "store.key_prefix", same),
-    alias("EXPIRATION_JITTER_MAX_SECONDS", "store.expiry_jitter_max_s", jitter),
+    alias("EXPIRATION_JITTER_MAX_SECONDS", "store.expiry_jitter_max_s", from_zero),
+    alias("LOCAL_CACHE_SIZE_IN_BYTES", "store.over_limit_memory", from_zero),
     alias("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", "store.stop_increment_when_over", same),
     alias("LIMIT_RESPONSE_HEADERS_ENABLED", "response.headers_enabled", same),
     alias("LIMIT_LIMIT_HEADER", "response.limit_header", same),
@@ -259,8 +260,8 @@ fn whole(text: &str) -> String {
     }
 }
 
-/// Seconds, of which the reference takes all below 1 for none.
-fn jitter(text: &str) -> String {
+/// A number of which the reference takes all below 1 for none.
+fn from_zero(text: &str) -> String {
     match text.strip_prefix('-') {
         Some(digits) if digits.parse::<u64>().is_ok() => "0".to_owned(),
         _ => whole(text),

@@ -198,9 +198,17 @@ fn store(read: &mut Reader<'_>) -> StoreSettings {
         kind,
         deadline: read.duration("store.deadline", MILLISECOND..=10 * SECOND),
         key_prefix: read.parsed("store.key_prefix", key_prefix),
+        over_limit_memory: over_limit_memory(read),
         expiry_jitter_max_s: read.whole("store.expiry_jitter_max_s", 0..=31_536_000),
         memory: MemorySettings { keys_max: read.whole("store.memory.keys_max", 1..=100_000_000) },
     }
+}
+
+/// As the reference, whose memory takes no less than half a mebibyte.
+fn over_limit_memory(read: &mut Reader<'_>) -> Option<usize> {
+    let bytes = read.size("store.over_limit_memory", 0..=4_096 * MIB);
+    let (profile, _) = text_at(read.merged, "compatibility");
+    (bytes > 0 && profile == "envoyproxy").then(|| bytes.max(MIB / 2))
 }
 
 /// The Redis store's settings, if there is an address. All are checked in any case.

@@ -152,6 +152,8 @@ pub struct StoreSettings {
     pub key_prefix: String,
     /// Seconds, less than which chance adds to the expiry of keys that envoyproxy/ratelimit shares.
     pub expiry_jitter_max_s: u32,
+    /// Bytes in which counters that are over are remembered; `None` for not at all.
+    pub over_limit_memory: Option<usize>,
     /// The memory store's bounds.
     pub memory: MemorySettings,
 }

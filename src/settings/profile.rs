@@ -76,6 +76,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_over_is_remembered_only_in_the_profile() {
+        let profile = ("TIDEGATE_COMPATIBILITY", "envoyproxy");
+        let bytes = |text| ("LOCAL_CACHE_SIZE_IN_BYTES", text);
+        assert_eq!(load(&[bytes("1000000")]).store.over_limit_memory, None);
+        for (text, expected) in [("0", None), ("-1", None), ("1", Some(512 << 10)), ("1000000", Some(1_000_000))] {
+            assert_eq!(load(&[profile, bytes(text)]).store.over_limit_memory, expected, "{text}");
+        }
+    }
+
+    #[test]
     fn there_is_no_other_profile() {
         let errors = Settings::load(None, [("TIDEGATE_COMPATIBILITY", "lyft")]).unwrap_err().to_string();
         assert!(errors.contains("TIDEGATE_COMPATIBILITY is \"lyft\"") && errors.contains("envoyproxy"), "{errors}");

@@ -61,6 +61,7 @@ pub(super) const KEYS: &[Key] = &[
     key("store.key_prefix", Kind::Text),
     key("store.expiry_jitter_max_s", Kind::Word),
     key("store.stop_increment_when_over", Kind::Word),
+    key("store.over_limit_memory", Kind::Word),
     key("store.memory.keys_max", Kind::Word),
     key("store.redis.url", Kind::Secret),
     key("store.redis.username", Kind::Secret),

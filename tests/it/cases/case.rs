@@ -148,6 +148,8 @@ pub(super) struct Settings {
     /// Seconds; only with `compatibility: envoyproxy`, as is the next.
     pub(super) expiry_jitter: Option<u32>,
     pub(super) stop_increment_when_over: Option<bool>,
+    /// Bytes in which Redis's counters that are over are remembered.
+    pub(super) over_limit_memory: Option<usize>,
 }
 
 /// One step of a case: a call, or a reload of the rules.
@@ -305,6 +307,7 @@ impl Settings {
             dynamic_metadata: self.dynamic_metadata.or(base.dynamic_metadata),
             near_limit_ratio: self.near_limit_ratio.or(base.near_limit_ratio),
             expiry_jitter: self.expiry_jitter.or(base.expiry_jitter),
+            over_limit_memory: self.over_limit_memory.or(base.over_limit_memory),
             stop_increment_when_over: self.stop_increment_when_over.or(base.stop_increment_when_over),
         }
     }

@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 use tidegate::clock::{Clock, ManualClock, SystemClock, Timestamp};
 use tidegate::counters::any::AnyStore;
 use tidegate::counters::memory::{MemoryLimits, MemoryStore};
+use tidegate::counters::over_limit::{OverLimitMemory, Remembering};
 use tidegate::counters::redis::{Address, BatchOptions, Connector, RedisStore, Server, Timeouts};
 use tidegate::limit::Unit;
 use tidegate::proto::envoy::service::ratelimit::v3::RateLimitResponse;
@@ -82,7 +83,13 @@ async fn attempt_case(case: &Case, profile: Profile, store: &Store<'_>, attempt:
     let clock = ManualClock::at(Timestamp::from_millis(case.starts_at() * 1_000));
     let any_store = match store {
         Store::Memory => AnyStore::Memory(Arc::new(memory_store(&clock))),
-        Store::Redis(_, store) => AnyStore::Redis((*store).clone()),
+        Store::Redis(_, store) => match case.settings.over_limit_memory {
+            None => AnyStore::Redis((*store).clone()),
+            Some(bytes) => {
+                let memory = Arc::new(OverLimitMemory::new(bytes));
+                AnyStore::Remembering(Remembering::new((*store).clone(), memory))
+            }
+        },
     };
     let moves_itself = matches!(store, Store::Redis(..)) && case.clock == CaseClock::Any;
     let present: Arc<dyn Clock> = if moves_itself { Arc::new(SystemClock) } else { Arc::new(clock.clone()) };

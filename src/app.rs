@@ -30,6 +30,7 @@ use self::redis_server::RedisMaker;
 use crate::clock::SystemClock;
 use crate::counters::any::AnyStore;
 use crate::counters::memory::{MemoryLimits, MemoryStore};
+use crate::counters::over_limit::OverLimitMemory;
 use crate::decision::ProcessModes;
 use crate::descriptor::{Descriptor, Entry, Hits};
 use crate::health::{Component, Health};
@@ -76,6 +77,7 @@ struct ServiceMaker {
     table: LimitTable,
     metrics: Metrics,
     store: StoreMaker,
+    over_limit: Option<Arc<OverLimitMemory>>,
     limiter: Arc<LimiterOptions>,
     rls: Arc<RlsOptions>,
     /// Where each core's store says that Redis was reached.
@@ -390,20 +392,23 @@ impl ServiceMaker {
             key_prefix: settings.store.key_prefix.as_bytes().into(),
             modes: ProcessModes { shadow_mode: settings.shadow_mode, quota_mode: settings.quota_mode },
             near_limit_ratio: settings.near_limit_ratio,
+            clock: Arc::new(SystemClock),
+            expiry_jitter_max_s: settings.store.expiry_jitter_max_s,
         };
         let rls = RlsOptions {
             decision_time_max: settings.store.deadline,
             headers,
             dynamic_metadata: response.dynamic_metadata,
         };
-        ServiceMaker { table, metrics, store, limiter: Arc::new(limiter), rls: Arc::new(rls), reached }
+        let over_limit = settings.store.over_limit_memory.map(|bytes| Arc::new(OverLimitMemory::new(bytes)));
+        ServiceMaker { table, metrics, store, over_limit, limiter: Arc::new(limiter), rls: Arc::new(rls), reached }
     }
 
     /// A service on the runtime of the caller, whose background work is among `background`.
     fn service(&self, background: &TaskTracker) -> RlsService<AnyStore> {
         let store = match &self.store {
             StoreMaker::Memory(store) => AnyStore::Memory(Arc::clone(store)),
-            StoreMaker::Redis(redis) => redis.start(background, &self.reached),
+            StoreMaker::Redis(redis) => redis.start(background, &self.reached, self.over_limit.as_ref()),
         };
         let limiter = Limiter::new(self.table.clone(), store, self.metrics.clone(), Arc::clone(&self.limiter));
         RlsService::new(limiter, self.metrics.clone(), Arc::clone(&self.rls))

@@ -162,7 +162,8 @@ impl Judgement {
                 let tick_ms = u64::from(policy.tick_ms());
                 if tick_ms <= exact_ms { tick_ms } else { 0 }
             }
-            Policy::FixedWindow(_) | Policy::TokenBucket(_) | Policy::Gate(_) => 0,
+            Policy::FixedWindow(_) | Policy::ReferenceWindow(_) => 0,
+            Policy::TokenBucket(_) | Policy::Gate(_) => 0,
         }
     }
 

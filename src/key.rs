@@ -20,6 +20,16 @@
 //! **Bounded.** When the parts are longer than [`CounterKey::PARTS_MAX`] bytes, `#` and their SHA-256 stand in their
 //! place: a megabyte of header costs a store 32 bytes, and a second value with the same digest can't be made.
 //!
+//! **Or the reference's.** In the compatibility profile fixed windows count under the keys of envoyproxy/ratelimit, byte
+//! for byte, so that both services can share a Redis:
+//!
+//! ```text
+//! <prefix><domain>_<key>_<value>_…<key>_<value>_<start of the window, s>
+//! ```
+//!
+//! Those are ambiguous (`docs/compatibility.md`), and their braces choose slots. Where the part before the start is longer
+//! than [`CounterKey::REFERENCE_BYTES_MAX`], `#` and its SHA-256 stand for it; such a counter is not shared.
+//!
 //! **Placed by us.** On Redis Cluster braces in a key choose its slot. The empty pair in front makes the whole key
 //! count, so that callers can't aim all their keys at one node by sending braces of their own.
 
@@ -78,6 +88,36 @@ impl CounterKey {
         let mut bytes = SmallVec::from_slice(&self.bytes[..end]);
         bytes.push(b'0');
         CounterKey { bytes }
+    }
+
+    /// Longest reference key, without the start of its window, that is written as it is, in bytes.
+    pub const REFERENCE_BYTES_MAX: usize = 4_096;
+
+    /// The key of envoyproxy/ratelimit for these keys and values, up to the start of the window, which
+    /// [`CounterKey::begin_window`] adds.
+    #[must_use]
+    pub fn reference<'p>(prefix: &[u8], domain: &str, parts: impl Iterator<Item = (&'p str, &'p str)>) -> CounterKey {
+        let mut bytes = SmallVec::from_slice(prefix);
+        bytes.extend_from_slice(domain.as_bytes());
+        bytes.push(b'_');
+        for text in parts.flat_map(|(key, value)| [key, value]) {
+            bytes.extend_from_slice(text.as_bytes());
+            bytes.push(b'_');
+        }
+        if bytes.len() > CounterKey::REFERENCE_BYTES_MAX {
+            let digest = Sha256::digest(&bytes);
+            bytes.truncate(prefix.len());
+            bytes.push(b'#');
+            bytes.extend_from_slice(&digest);
+            bytes.push(b'_');
+            bytes.shrink_to_fit();
+        }
+        CounterKey { bytes }
+    }
+
+    /// Completes a reference key by the start of its window, in seconds after the epoch.
+    pub fn begin_window(&mut self, start_s: u64) {
+        self.bytes.extend_from_slice(start_s.to_string().as_bytes());
     }
 
     /// The key as a store uses it.
@@ -160,6 +200,36 @@ mod tests {
             };
             prop_assert_eq!(view(&a) == view(&b), a == b);
         }
+    }
+
+    #[test]
+    fn reference_keys_are_those_of_the_specification() {
+        let key = |prefix: &str, domain, parts: &[(&'static str, &'static str)], start_s| {
+            let mut key = CounterKey::reference(prefix.as_bytes(), domain, parts.iter().copied());
+            key.begin_window(start_s);
+            String::from_utf8(key.as_bytes().to_vec()).unwrap()
+        };
+        assert_eq!(key("", "domain", &[("key", "value")], 1_234), "domain_key_value_1234");
+        let two = [("key2", "value2"), ("subkey2", "subvalue2")];
+        assert_eq!(key("", "domain", &two, 1_200), "domain_key2_value2_subkey2_subvalue2_1200");
+        assert_eq!(key("prefix:", "domain", &[("key", "value")], 1_234), "prefix:domain_key_value_1234");
+        assert_eq!(key("", "shop", &[("user", "")], 997_200), "shop_user__997200");
+        assert_eq!(key("", "domain", &[], 60), "domain_60");
+    }
+
+    #[test]
+    fn a_reference_key_without_bound_is_hashed() {
+        let key = |length: usize| {
+            let value = "x".repeat(length);
+            let mut key = CounterKey::reference(b"p:", "d", [("user", value.as_str())].into_iter());
+            key.begin_window(60);
+            key
+        };
+        let longest = CounterKey::REFERENCE_BYTES_MAX - "p:d_user__".len();
+        assert_eq!(key(longest).as_bytes().len(), CounterKey::REFERENCE_BYTES_MAX + 2);
+        let hashed = key(longest + 1);
+        assert!(hashed.as_bytes().starts_with(b"p:#") && hashed.as_bytes().len() < CounterKey::INLINE);
+        assert_ne!(hashed, key(longest + 2));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod gated;
 mod plan;
+mod shared;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -42,6 +43,10 @@ pub struct LimiterOptions {
     pub modes: ProcessModes,
     /// Share of a limit, 0 to 1, above which hits are counted as near it.
     pub near_limit_ratio: f32,
+    /// Chooses the windows of counters that are shared with envoyproxy/ratelimit, as that service's own does.
+    pub clock: Arc<dyn Clock>,
+    /// Seconds, less than which chance adds to the expiry of such a counter in Redis; 0 for none.
+    pub expiry_jitter_max_s: u32,
 }
 
 /// An answer, with the rules that it was given by.
@@ -90,12 +95,14 @@ impl<S: CounterStore> Limiter<S> {
             // By reference: what is moved inside a future is kept in it twice.
             let Some((snapshot, plan, tallies)) = &mut asked else { return Err(LimiterError::NoRules) };
             let tallies = match tallies {
-                Some(tallies) => tallies.await.inspect_err(|_| plan.unanswered(snapshot)),
+                Some(tallies) => tallies.await,
                 None => Ok(Tallies::new()),
             };
+            let tallies = tallies.and_then(|tallies| plan.accepted(tallies, snapshot));
+            let tallies = tallies.inspect_err(|_| plan.unanswered(snapshot));
             let modes = self.options.modes;
             let decision = match tallies {
-                Ok(tallies) => plan.decide(&tallies, snapshot, modes),
+                Ok(tallies) => plan.decide(&tallies, snapshot, &self.options),
                 // The caller may let pass what it gets no answer to. What protects a service goes on protecting it.
                 Err(error) => plan.decide_without_store(snapshot, modes, || SystemClock.now()).ok_or(error)?,
             };

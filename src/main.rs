@@ -13,7 +13,7 @@ use tidegate::cli::{self, Command, ExitStatus};
 use tidegate::clock::{Clock, SystemClock};
 use tidegate::open_files;
 use tidegate::prometheus::{self, PrometheusSource};
-use tidegate::rules::{Options, RuleSet, read_sources};
+use tidegate::rules::{self, Compatibility, Difference, Options, RuleSet, Sources, read_sources};
 use tidegate::settings::{self, Note, Settings};
 use tidegate::simulate::{self, command::SimulateError};
 use tokio::signal::unix::{SignalKind, signal};
@@ -87,6 +87,9 @@ fn check(file: Option<PathBuf>, files: &[PathBuf]) -> Result<(), Failure> {
     for warning in &warnings {
         print(&format_args!("warning: {warning}"))?;
     }
+    for difference in differences(&rules, &sources, &options) {
+        print(&format_args!("remark: {difference}"))?;
+    }
     show_services(&rules)?;
     let counts = [
         count(sources.files.len(), "file"),
@@ -97,6 +100,22 @@ fn check(file: Option<PathBuf>, files: &[PathBuf]) -> Result<(), Failure> {
     let services = Some(rules.services().len()).filter(|services| *services > 0).map(|many| count(many, "service"));
     let counts: Vec<String> = counts.into_iter().chain(services).collect();
     print(&format_args!("ok: {}", counts.join(", ")))
+}
+
+/// Where these files mean another thing in the compatibility profile than without it.
+fn differences(rules: &RuleSet, sources: &Sources, options: &Options) -> Vec<Difference> {
+    let present = options.defaults.compatibility;
+    let other = match present {
+        Compatibility::Off => Compatibility::Envoyproxy,
+        Compatibility::Envoyproxy => Compatibility::Off,
+    };
+    let options = Options { defaults: options.defaults.in_profile(other), ..*options };
+    // Only what rules call for stands in the way of a set that loads: a precision where windows are fixed by default.
+    let Ok((others, _)) = sources.load(&options) else { return Vec::new() };
+    match present {
+        Compatibility::Off => rules::differences(rules, &others),
+        Compatibility::Envoyproxy => rules::differences(&others, rules),
+    }
 }
 
 /// Asks a replica's admin listener.

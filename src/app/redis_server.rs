@@ -1,11 +1,13 @@
 //! From the settings of Redis to the connections that a core has: to one, or to two.
 
 use std::fmt;
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::counters::any::AnyStore;
+use crate::counters::any::{AnyStore, InRedis};
+use crate::counters::over_limit::{OverLimitMemory, Remembering};
 use crate::counters::per_second::PerSecondStore;
 use crate::counters::redis::{Address, BatchOptions, Connector, RedisStore, Sentinels, Server, Timeouts};
 use crate::settings::{RedisAddress, RedisCredentials, RedisServer, RedisSettings};
@@ -42,8 +44,14 @@ impl RedisMaker {
         1 + usize::from(self.per_second.is_some())
     }
 
-    /// Starts a store on the runtime of the caller; each Redis says by way of `reached` that it was.
-    pub(super) fn start(&self, background: &TaskTracker, reached: &mpsc::Sender<watch::Receiver<bool>>) -> AnyStore {
+    /// Starts a store on the runtime of the caller, behind a memory of what is over if there is one; each Redis says by
+    /// way of `reached` that it was.
+    pub(super) fn start(
+        &self,
+        background: &TaskTracker,
+        reached: &mpsc::Sender<watch::Receiver<bool>>,
+        over_limit: Option<&Arc<OverLimitMemory>>,
+    ) -> AnyStore {
         let start = |connector: &Connector| {
             let store = RedisStore::start(connector.clone(), self.batch, background);
             // There is a place for each; without a listener nobody wants to know.
@@ -51,9 +59,14 @@ impl RedisMaker {
             store
         };
         let main = start(&self.main);
-        match &self.per_second {
-            None => AnyStore::Redis(main),
-            Some(per_second) => AnyStore::PerSecond(PerSecondStore::new(main, start(per_second))),
+        match (&self.per_second, over_limit) {
+            (None, None) => AnyStore::Redis(main),
+            (Some(per_second), None) => AnyStore::PerSecond(PerSecondStore::new(main, start(per_second))),
+            (None, Some(memory)) => AnyStore::Remembering(Remembering::new(InRedis::One(main), Arc::clone(memory))),
+            (Some(per_second), Some(memory)) => {
+                let store = InRedis::Two(PerSecondStore::new(main, start(per_second)));
+                AnyStore::Remembering(Remembering::new(store, Arc::clone(memory)))
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use futures_util::future::Either;
 use tokio::time::Instant;
 
 use super::memory::MemoryStore;
+use super::over_limit::Remembering;
 use super::per_second::PerSecondStore;
 use super::redis::RedisStore;
 use super::{Charges, CounterStore, StoreError, Tallies};
@@ -20,6 +21,17 @@ pub enum AnyStore {
     Redis(RedisStore),
     /// Counters in two Redis.
     PerSecond(PerSecondStore),
+    /// Counters in Redis, in front of which those that are over are remembered.
+    Remembering(Remembering<InRedis>),
+}
+
+/// Counters in one Redis, or in two.
+#[derive(Clone, Debug)]
+pub enum InRedis {
+    /// All in one.
+    One(RedisStore),
+    /// Those with a window of one second apart.
+    Two(PerSecondStore),
 }
 
 impl CounterStore for AnyStore {
@@ -31,7 +43,23 @@ impl CounterStore for AnyStore {
         match self {
             AnyStore::Memory(store) => Either::Left(store.charge(charges, deadline)),
             AnyStore::Redis(store) => Either::Right(Either::Left(store.charge(charges, deadline))),
-            AnyStore::PerSecond(store) => Either::Right(Either::Right(store.charge(charges, deadline))),
+            AnyStore::PerSecond(store) => Either::Right(Either::Right(Either::Left(store.charge(charges, deadline)))),
+            AnyStore::Remembering(store) => {
+                Either::Right(Either::Right(Either::Right(store.charge(charges, deadline))))
+            }
+        }
+    }
+}
+
+impl CounterStore for InRedis {
+    fn charge<'s>(
+        &'s self,
+        charges: &Charges,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Tallies, StoreError>> + Send + Unpin + use<'s> {
+        match self {
+            InRedis::One(store) => Either::Left(store.charge(charges, deadline)),
+            InRedis::Two(store) => Either::Right(store.charge(charges, deadline)),
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod any;
 pub mod local_gate;
 pub mod memory;
+pub mod over_limit;
 pub mod per_second;
 pub mod redis;
 mod split;

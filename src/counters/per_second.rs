@@ -71,6 +71,7 @@ fn place(charge: &Charge) -> usize {
         Policy::SlidingWindow(policy) => policy.window(),
         Policy::FixedWindow(policy) => policy.window(),
         Policy::TokenBucket(policy) => policy.window(),
+        Policy::ReferenceWindow(policy) => return if policy.seconds() == 1 { PER_SECOND } else { MAIN },
         Policy::Gate(_) => return MAIN,
     };
     if window.millis() == SECOND_MS { PER_SECOND } else { MAIN }

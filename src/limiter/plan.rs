@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::LimiterOptions;
 use super::gated::{Gated, StandsFor};
+use super::{LimiterOptions, shared};
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::counters::{Charge, Charges};
+use crate::counters::{Charge, Charges, StoreError, Tallies};
 use crate::decision::{CurrentLimit, Decision, Judgement, Mode, ProcessModes, Uncounted, a_quota_has_room};
 use crate::descriptor::{Descriptor, Hits, RateQuery};
 use crate::key::CounterKey;
@@ -66,6 +66,8 @@ struct Planning<'s> {
     snapshot: &'s Snapshot,
     metrics: &'s Metrics,
     options: &'s LimiterOptions,
+    /// The instant that chooses windows, once it was asked for.
+    now: Option<Timestamp>,
 }
 
 /// A limit as [`Counted::counting`] reads it again.
@@ -91,7 +93,7 @@ impl Plan {
         let uncounted = SmallVec::from_elem(Uncounted::Unmatched, count);
         let plan = Plan { uncounted, counted: SmallVec::new(), gates: None };
         let charges = Charges { members: SmallVec::new(), charging: Charging::default() };
-        let mut planning = Planning { plan, charges, snapshot, metrics, options };
+        let mut planning = Planning { plan, charges, snapshot, metrics, options, now: None };
         match snapshot.rules.domain(query.domain()) {
             None => metrics.totals().unknown_domain_hits.add(count as u64),
             Some(rules) => {
@@ -126,16 +128,25 @@ impl Plan {
         }
     }
 
+    /// The same tallies, unless one of them is an error of the service that shares its counter.
+    pub(super) fn accepted(&self, tallies: Tallies, snapshot: &Snapshot) -> Result<Tallies, StoreError> {
+        let refusal = |(counted, tally): (&Counted, &Tally)| {
+            shared::refusal(&counted.counting(snapshot).policy, counted.hits, tally)
+        };
+        let refusal = self.counted.iter().zip(&tallies).find_map(refusal);
+        refusal.map_or(Ok(tallies), Err)
+    }
+
     /// Measures what each counter said and folds it into the answer.
-    pub(super) fn decide(&self, tallies: &[Tally], snapshot: &Snapshot, modes: ProcessModes) -> Decision {
+    pub(super) fn decide(&self, tallies: &[Tally], snapshot: &Snapshot, options: &LimiterOptions) -> Decision {
         debug_assert_eq!(self.counted.len() + self.gates().len(), tallies.len(), "a store answers each charge");
         let (tallies, of_gates) = tallies.split_at(self.counted.len());
-        let judge = |(counted, tally): (&Counted, &Tally)| counted.judge(*tally, snapshot);
+        let judge = |(counted, tally): (&Counted, &Tally)| counted.judge(*tally, snapshot, &*options.clock);
         let mut judgements: SmallVec<[Judgement; 4]> = self.counted.iter().zip(tallies).map(judge).collect();
         for (gated, tally) in self.gates().iter().zip(of_gates) {
             gated.judge(*tally, snapshot, &mut judgements);
         }
-        Decision::of(&self.uncounted, &judgements, modes)
+        Decision::of(&self.uncounted, &judgements, options.modes)
     }
 
     /// What the gates refuse by what this replica knows of them, as the store gave no answer; `None` if they refuse
@@ -267,7 +278,9 @@ impl Planning<'_> {
         }));
     }
 
-    fn charge(&mut self, counted: Counted, charge: Charge) {
+    fn charge(&mut self, counted: Counted, mut charge: Charge) {
+        // One instant for all, so that one request meets one window of each length.
+        shared::begin(&mut charge, || *self.now.get_or_insert_with(|| self.options.clock.now()), self.options);
         self.plan.counted.push(counted);
         self.charges.members.push(charge);
     }
@@ -322,8 +335,11 @@ fn overridden(
 // === impl Counted ===
 
 impl Counted {
-    fn judge(&self, tally: Tally, snapshot: &Snapshot) -> Judgement {
+    fn judge(&self, mut tally: Tally, snapshot: &Snapshot, clock: &dyn Clock) -> Judgement {
         let Counting { rule, limit, policy, near_threshold, series } = self.counting(snapshot);
+        if let Policy::ReferenceWindow(window) = policy {
+            tally.reset_after_ms = window.ends_after_ms(clock.now());
+        }
         match self.hits {
             Hits::Add(hits) => series.record(&tally, hits, policy.capacity(), self.mode.shadow, near_threshold),
             Hits::GiveBack(hits) => series.record_given_back(hits),

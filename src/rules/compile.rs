@@ -15,7 +15,9 @@ use super::service;
 use super::set::{DomainRules, RuleSet};
 use super::subset::{self, Subsets};
 use super::tree::{NodeId, Tree};
-use super::{Action, Algorithm, Defaults, Options, Rule, RuleForm, RuleId, SubsetForm, counter, limit, metric};
+use super::{
+    Action, Algorithm, Compatibility, Defaults, Options, Rule, RuleForm, RuleId, SubsetForm, counter, limit, metric,
+};
 use crate::window::{Charging, Precision};
 
 /// Compiles all files together.
@@ -121,7 +123,12 @@ impl<'f> Draft<'f> {
         Defaults {
             algorithm: self.algorithm.as_ref().map_or(process.algorithm, |(_, said)| said.value),
             precision: self.precision.as_ref().map_or(process.precision, |(_, said)| said.value),
-            charging: self.charging.as_ref().map_or(process.charging, |(_, said)| said.value),
+            charging: match (self.charging.as_ref().map(|(_, said)| said.value), process.charging) {
+                // Files have no word for it: it is a way of charging each on its own.
+                (None | Some(Charging::Each), Charging::OnlyOver) => Charging::OnlyOver,
+                (said, process) => said.unwrap_or(process),
+            },
+            compatibility: process.compatibility,
         }
     }
 
@@ -246,7 +253,7 @@ impl<'f> Compiler<'_, 'f> {
 
     fn tree_rule(&mut self, node: NodeId, raw: &'f RawDescriptor, path: &KeyPath<'_>) {
         let Some(limit) = raw.counted.rate_limit.given() else { return };
-        let action = self.action(limit, &raw.counted, path);
+        let action = self.action(limit, &raw.counted, self.defaults, path);
         let tree = &self.draft.tree;
         let walk = tree.path(node);
         let nodes = || walk.iter().map(|node| tree.node(*node));
@@ -276,7 +283,9 @@ impl<'f> Compiler<'_, 'f> {
             }
             Field::Wrong => return,
         };
-        let action = self.action(limit, &raw.counted, path);
+        // The other service has no subsets, and so no counters of theirs.
+        let defaults = Defaults { compatibility: Compatibility::Off, ..self.defaults };
+        let action = self.action(limit, &raw.counted, defaults, path);
         let (Some(action), true) = (action, entries_right) else { return };
         let entries = || raw.entries.iter().map(|(_, entry)| (entry.key(), entry.value.value().map(String::as_str)));
         let mut identity: Vec<_> = entries().collect();
@@ -349,9 +358,15 @@ impl<'f> Compiler<'_, 'f> {
     }
 
     /// Judges a limit and its `replaces` (V11 to V14).
-    fn action(&mut self, limit: &Located<RawLimit>, counted: &RawCounted, path: &KeyPath<'_>) -> Option<Action> {
+    fn action(
+        &mut self,
+        limit: &Located<RawLimit>,
+        counted: &RawCounted,
+        defaults: Defaults,
+        path: &KeyPath<'_>,
+    ) -> Option<Action> {
         let path = path.word("rate_limit");
-        let action = limit::action(limit, counted, &self.defaults, &path, self.report);
+        let action = limit::action(limit, counted, &defaults, &path, self.report);
         let list = path.word("replaces");
         for (index, other) in limit.value.replaces.iter() {
             let path = list.item(index, &other.value);

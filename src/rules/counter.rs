@@ -17,6 +17,9 @@
 //! one of these could be reached by another split of the same joined text: (a, b_c) and (a_b, c) both reach
 //! `{key: a, value: b_c}`. Then nothing says which level such a part belongs to. So if that happens on any level, all
 //! levels write their whole entry: there are more parts then than there can be otherwise, and each has its place.
+//!
+//! **Or the reference's.** In the compatibility profile the keys of fixed windows are envoyproxy/ratelimit's, which
+//! name neither rule nor limit nor unit (`crate::key`).
 
 use super::RuleId;
 use super::tree::{Node, NodeId, Tree};
@@ -67,6 +70,34 @@ pub(super) fn of_override(entries: &[Entry<'_>], id: RuleId, prefix: &[u8]) -> C
         key.entry(entry.key, entry.value);
     }
     key.finish()
+}
+
+/// The counter of envoyproxy/ratelimit for the entries that led to a rule: where nodes are shared, their patterns stand
+/// for the values.
+pub(super) fn reference_of_walk(
+    tree: &Tree,
+    walk: &[NodeId],
+    entries: &[Entry<'_>],
+    domain: &str,
+    prefix: &[u8],
+) -> CounterKey {
+    let parts = walk.iter().zip(entries).map(|(node, entry)| {
+        let node = tree.node(*node);
+        let value = if node.is_shared() { pattern(node, entry) } else { entry.value };
+        (entry.key, value)
+    });
+    CounterKey::reference(prefix, domain, parts)
+}
+
+/// The same for a limit that the request brought along.
+pub(super) fn reference_of_override(entries: &[Entry<'_>], domain: &str, prefix: &[u8]) -> CounterKey {
+    CounterKey::reference(prefix, domain, entries.iter().map(|entry| (entry.key, entry.value)))
+}
+
+/// What of a shared node stands for the value: all behind the key, and where the key ends otherwise, the whole.
+fn pattern<'n>(node: &'n Node, entry: &Entry<'_>) -> &'n str {
+    let composite = node.composite();
+    composite.strip_prefix(entry.key).and_then(|rest| rest.strip_prefix('_')).unwrap_or(composite)
 }
 
 /// Whether the node names a value, and no wildcard.

@@ -18,6 +18,7 @@
 mod bind;
 mod compile;
 mod counter;
+mod differences;
 mod error;
 mod file;
 mod identity;
@@ -42,6 +43,7 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use differences::{Difference, differences};
 pub use error::{AllErrors, FINDINGS_KEPT_MAX, FINDINGS_MAX, Finding, Place, RuleErrors, Warning};
 pub use identity::RuleId;
 pub use load::{Options, SourceFile, load};
@@ -64,6 +66,16 @@ pub enum Algorithm {
     TokenBucket,
 }
 
+/// Whose counters fixed windows of the tree are, and of limits that requests bring along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compatibility {
+    /// Ours: each rule has its own, whatever callers send.
+    #[default]
+    Off,
+    /// Those of envoyproxy/ratelimit, under its keys: a Redis can be shared with it.
+    Envoyproxy,
+}
+
 /// What applies where a file or a rule says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defaults {
@@ -73,6 +85,8 @@ pub struct Defaults {
     pub precision: Precision,
     /// Whether a refused request is charged to none of its counters.
     pub charging: Charging,
+    /// Whose counters fixed windows are.
+    pub compatibility: Compatibility,
 }
 
 /// One compiled rule: a descriptor or subset of a file that carries a `rate_limit`.
@@ -169,7 +183,7 @@ impl Algorithm {
     pub fn of(policy: &Policy) -> Algorithm {
         match policy {
             Policy::SlidingWindow(_) => Algorithm::SlidingWindow,
-            Policy::FixedWindow(_) => Algorithm::FixedWindow,
+            Policy::FixedWindow(_) | Policy::ReferenceWindow(_) => Algorithm::FixedWindow,
             Policy::TokenBucket(_) | Policy::Gate(_) => Algorithm::TokenBucket,
         }
     }
@@ -180,6 +194,11 @@ impl Algorithm {
 impl Default for Defaults {
     /// Strict sliding windows, all or nothing.
     fn default() -> Defaults {
-        Defaults { algorithm: Algorithm::default(), precision: Precision::DEFAULT, charging: Charging::default() }
+        Defaults {
+            algorithm: Algorithm::default(),
+            precision: Precision::DEFAULT,
+            charging: Charging::default(),
+            compatibility: Compatibility::default(),
+        }
     }
 }

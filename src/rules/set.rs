@@ -10,18 +10,18 @@ use super::joined::Probe;
 use super::service::{PrometheusServer, Service};
 use super::subset::Subsets;
 use super::tree::Tree;
-use super::{Action, Algorithm, Defaults, Rule, counter, metric};
+use super::{Action, Algorithm, Compatibility, Defaults, Rule, counter, metric};
 use crate::descriptor::{Descriptor, Entry};
 use crate::key::CounterKey;
 use crate::limit::Limit;
-use crate::window::{Charging, FixedWindow, Policy, SlidingWindow, TokenBucket};
+use crate::window::{Charging, FixedWindow, Policy, ReferenceWindow, SlidingWindow, TokenBucket};
 
 /// All rules. Immutable: a reload makes a new one.
 #[derive(Debug)]
 pub struct RuleSet {
     rules: Arc<[Rule]>,
     /// Ordered by name.
-    domains: Vec<DomainRules>,
+    pub(super) domains: Vec<DomainRules>,
     by_name: HashMap<Arc<str>, usize>,
     services: Box<[Service]>,
     /// Per rule, the service that governs it; empty if none governs any.
@@ -45,7 +45,8 @@ pub struct DomainRules {
 pub struct Found<'r> {
     /// The rule.
     pub rule: &'r Rule,
-    /// The counter, for limited rules.
+    /// The counter, for limited rules. That of a [`ReferenceWindow`] lacks its last part, which
+    /// [`CounterKey::begin_window`] adds.
     pub key: Option<CounterKey>,
     /// The rule's metric path with values of the request in it, where `detailed_metric` or `value_to_metric` ask for
     /// that. It is as long and as varied as requests make it: whoever keeps it must bound it.
@@ -143,6 +144,15 @@ impl DomainRules {
         &self.name
     }
 
+    /// All rules of the set, those of other domains included.
+    pub(super) fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    pub(super) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     /// Whether a refused request is charged to none of its counters.
     #[must_use]
     pub fn charging(&self) -> Charging {
@@ -175,7 +185,13 @@ impl DomainRules {
             && let Some(rule) = walk.last().and_then(|last| self.tree.node(*last).rule)
         {
             let rule = &self.rules[rule];
-            let key = rule.is_limited().then(|| counter::of_walk(&self.tree, &walk, entries, rule.id, key_prefix));
+            let key = match &rule.action {
+                Action::Unlimited => None,
+                Action::Limited { policy: Policy::ReferenceWindow(_), .. } => {
+                    Some(counter::reference_of_walk(&self.tree, &walk, entries, &self.name, key_prefix))
+                }
+                Action::Limited { .. } => Some(counter::of_walk(&self.tree, &walk, entries, rule.id, key_prefix)),
+            };
             let runtime = rule.form.runtime_metric;
             let metric_path = runtime.then(|| metric::tree_path(&self.tree, &walk, entries, rule.form.detailed));
             each(Found { rule, key, metric_path });
@@ -193,9 +209,13 @@ impl DomainRules {
 
     /// Policy and counter of a limit that the caller brings along, for any descriptor, even one without entries. It
     /// has a counter of its own for each window's length, whatever the number of requests, and shares none with rules.
+    /// With [`Compatibility::Envoyproxy`] it shares what that service shares.
     #[must_use]
     pub fn find_override(&self, descriptor: &Descriptor<'_>, limit: Limit, key_prefix: &[u8]) -> (Policy, CounterKey) {
         let policy = self.defaults.policy(limit);
+        if let Policy::ReferenceWindow(_) = policy {
+            return (policy, counter::reference_of_override(&descriptor.entries, &self.name, key_prefix));
+        }
         let counting = Some((self.defaults.algorithm, limit.window));
         let id = RuleId::of(RuleKind::Override, &self.name, [], counting);
         (policy, counter::of_override(&descriptor.entries, id, key_prefix))
@@ -216,6 +236,25 @@ impl Rule {
     #[must_use]
     pub fn is_limited(&self) -> bool {
         matches!(self.action, Action::Limited { .. })
+    }
+
+    /// How it counts, if it does.
+    pub(super) fn algorithm(&self) -> Option<Algorithm> {
+        match &self.action {
+            Action::Unlimited => None,
+            Action::Limited { policy, .. } => Some(Algorithm::of(policy)),
+        }
+    }
+
+    /// Whether its counters are those of envoyproxy/ratelimit.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.action, Action::Limited { policy: Policy::ReferenceWindow(_), .. })
+    }
+
+    /// Its domain and path, joined by dots.
+    pub(super) fn full_key(&self) -> String {
+        let path: Vec<&str> = std::iter::once(&*self.domain).chain(self.path.iter().map(|part| &**part)).collect();
+        path.join(".")
     }
 
     /// What a subset rule adds for a descriptor that it applies to.
@@ -246,7 +285,10 @@ impl Defaults {
             Algorithm::SlidingWindow => {
                 Policy::SlidingWindow(SlidingWindow::new(requests_per_unit, window, self.precision))
             }
-            Algorithm::FixedWindow => Policy::FixedWindow(FixedWindow::new(requests_per_unit, window)),
+            Algorithm::FixedWindow => match ReferenceWindow::try_new(requests_per_unit, window) {
+                Some(shared) if self.compatibility == Compatibility::Envoyproxy => Policy::ReferenceWindow(shared),
+                _ => Policy::FixedWindow(FixedWindow::new(requests_per_unit, window)),
+            },
             Algorithm::TokenBucket => {
                 Policy::TokenBucket(TokenBucket::new(requests_per_unit, window, requests_per_unit))
             }

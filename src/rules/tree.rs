@@ -150,6 +150,12 @@ impl Tree {
     }
 
     /// The nodes from the top to `node`, both included.
+    /// The nodes with a limit, and the numbers of their rules.
+    pub(super) fn with_rules(&self) -> impl Iterator<Item = (NodeId, usize)> {
+        let numbered = self.nodes.iter().zip(0..);
+        numbered.filter_map(|(node, id)| node.rule.map(|rule| (id, rule)))
+    }
+
     pub(super) fn path(&self, node: NodeId) -> Walk {
         let mut path = Walk::new();
         let mut node = node;

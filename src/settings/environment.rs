@@ -49,6 +49,9 @@ const ALIASES: &[Alias] = &[
     alias("REDIS_TIMEOUT", "store.redis.connect_timeout", same),
     alias("REDIS_TLS_CACERT", "store.redis.tls.ca_file", same),
     alias("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", "store.redis.tls.verify_hostname", redis_names::inverted),
+    alias("EXPIRATION_JITTER_MAX_SECONDS", "store.expiry_jitter_max_s", from_zero),
+    alias("LOCAL_CACHE_SIZE_IN_BYTES", "store.over_limit_memory", from_zero),
+    alias("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", "store.stop_increment_when_over", same),
     alias("LIMIT_RESPONSE_HEADERS_ENABLED", "response.headers_enabled", same),
     alias("LIMIT_LIMIT_HEADER", "response.limit_header", same),
     alias("LIMIT_REMAINING_HEADER", "response.remaining_header", same),
@@ -221,6 +224,14 @@ fn whole(text: &str) -> String {
     match u64::from_str_radix(digits, radix) {
         Ok(number) if !digits.starts_with('+') => number.to_string(),
         _ => text.to_owned(),
+    }
+}
+
+/// A number of which the reference takes all below 1 for none.
+fn from_zero(text: &str) -> String {
+    match text.strip_prefix('-') {
+        Some(digits) if digits.parse::<u64>().is_ok() => "0".to_owned(),
+        _ => whole(text),
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     AdminSettings, GrpcSettings, HttpSettings, MemorySettings, MetricsSettings, ResponseSettings, RulesSettings,
     RuntimeSettings, Settings, ShutdownSettings, StoreKind, StoreSettings,
 };
-use crate::rules::{Algorithm, Defaults};
+use crate::rules::{Algorithm, Compatibility, Defaults};
 use crate::window::{Charging, Precision};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -156,6 +156,11 @@ fn rules(read: &mut Reader<'_>) -> RulesSettings {
         let ticks = text::whole(text, &(1..=1_024_u32))?;
         Precision::try_new(ticks).ok_or_else(|| "a whole number from 1 to 1024".to_owned())
     };
+    let charging =
+        read.choice("rules.defaults.charging", &[("all_or_nothing", Charging::AllOrNothing), ("each", Charging::Each)]);
+    let compatibility = [("none", Compatibility::Off), ("envoyproxy", Compatibility::Envoyproxy)];
+    let compatibility = read.choice("compatibility", &compatibility);
+    let stops = read.switch("store.stop_increment_when_over") && compatibility == Compatibility::Envoyproxy;
     RulesSettings {
         paths: read.paths("rules.paths"),
         reload_interval: read.duration("rules.reload_interval", 50 * MILLISECOND..=HOUR),
@@ -163,10 +168,8 @@ fn rules(read: &mut Reader<'_>) -> RulesSettings {
         defaults: Defaults {
             algorithm: read.choice("rules.defaults.algorithm", &algorithms),
             precision: read.parsed("rules.defaults.precision", precision),
-            charging: read.choice(
-                "rules.defaults.charging",
-                &[("all_or_nothing", Charging::AllOrNothing), ("each", Charging::Each)],
-            ),
+            charging: if stops && charging == Charging::Each { Charging::OnlyOver } else { charging },
+            compatibility,
         },
     }
 }
@@ -195,8 +198,17 @@ fn store(read: &mut Reader<'_>) -> StoreSettings {
         kind,
         deadline: read.duration("store.deadline", MILLISECOND..=10 * SECOND),
         key_prefix: read.parsed("store.key_prefix", key_prefix),
+        over_limit_memory: over_limit_memory(read),
+        expiry_jitter_max_s: read.whole("store.expiry_jitter_max_s", 0..=31_536_000),
         memory: MemorySettings { keys_max: read.whole("store.memory.keys_max", 1..=100_000_000) },
     }
+}
+
+/// As the reference, whose memory takes no less than half a mebibyte.
+fn over_limit_memory(read: &mut Reader<'_>) -> Option<usize> {
+    let bytes = read.size("store.over_limit_memory", 0..=4_096 * MIB);
+    let (profile, _) = text_at(read.merged, "compatibility");
+    (bytes > 0 && profile == "envoyproxy").then(|| bytes.max(MIB / 2))
 }
 
 fn response(read: &mut Reader<'_>) -> ResponseSettings {

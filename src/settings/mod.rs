@@ -17,6 +17,7 @@ mod environment;
 mod error;
 mod log;
 mod meaning;
+mod profile;
 mod redis_server;
 mod redis_url;
 mod schema;
@@ -151,6 +152,10 @@ pub struct StoreSettings {
     pub deadline: Duration,
     /// What all keys begin with: at most 64 bytes, without braces, blanks and control characters.
     pub key_prefix: String,
+    /// Seconds, less than which chance adds to the expiry of keys that envoyproxy/ratelimit shares.
+    pub expiry_jitter_max_s: u32,
+    /// Bytes in which counters that are over are remembered; `None` for not at all.
+    pub over_limit_memory: Option<usize>,
     /// The memory store's bounds.
     pub memory: MemorySettings,
 }
@@ -259,7 +264,10 @@ impl Settings {
         let operators = file.map(|(name, text)| Layer::from_file(name, text, &mut errors)).unwrap_or_default();
         let environment = environment.into_iter().map(|(name, value)| (name.into(), value.into()));
         let environment = Environment::new(environment).layer(&mut notes, &mut errors);
-        let merged = sources::merge([defaults.clone(), operators, environment]);
+        let mut merged = sources::merge([defaults.clone(), operators.clone(), environment.clone()]);
+        if let Some(profile) = profile::layer(&merged) {
+            merged = sources::merge([defaults.clone(), profile, operators, environment]);
+        }
         let settings = meaning::settings(&merged, &defaults, &mut errors);
         match SettingsErrors::try_new(errors) {
             None => Ok((settings, notes)),

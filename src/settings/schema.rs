@@ -31,6 +31,7 @@ const fn key(path: &'static str, kind: Kind) -> Key {
 
 /// All keys, in the order of `config/settings.yaml`.
 pub(super) const KEYS: &[Key] = &[
+    key("compatibility", Kind::Word),
     key("grpc.host", Kind::Text),
     key("grpc.port", Kind::Word),
     key("grpc.connections_max", Kind::Word),
@@ -58,6 +59,9 @@ pub(super) const KEYS: &[Key] = &[
     key("store.kind", Kind::Word),
     key("store.deadline", Kind::Word),
     key("store.key_prefix", Kind::Text),
+    key("store.expiry_jitter_max_s", Kind::Word),
+    key("store.stop_increment_when_over", Kind::Word),
+    key("store.over_limit_memory", Kind::Word),
     key("store.memory.keys_max", Kind::Word),
     key("store.redis.type", Kind::Word),
     key("store.redis.url", Kind::Secret),

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::schema::KEYS;
 use super::*;
-use crate::rules::Algorithm;
+use crate::rules::{Algorithm, Compatibility};
 use crate::window::{Charging, Precision};
 
 fn load(file: &str, environment: &[(&str, &str)]) -> Result<Settings, String> {
@@ -39,6 +39,7 @@ fn the_built_in_defaults_are_those_of_the_design() {
         algorithm: Algorithm::SlidingWindow,
         precision: Precision::DEFAULT,
         charging: Charging::AllOrNothing,
+        compatibility: Compatibility::Off,
     };
     assert_eq!(settings.rules.defaults, defaults);
     assert_eq!(settings.store.kind, StoreKind::Memory);

@@ -9,7 +9,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Counter, NOW_MAX, Policy, Standing, Tally, Verdict};
+use super::{Counter, HITS_MAX, NOW_MAX, Policy, Standing, Tally, Verdict};
 use crate::clock::Timestamp;
 use crate::descriptor::Hits;
 
@@ -23,6 +23,10 @@ pub enum Charging {
     /// Every counter is charged on its own, whatever the others say: the reference service's way. A fixed window is
     /// then charged even when it is over, as there.
     Each,
+    /// The same, but if a counter is over only those that are over are charged: the reference service's way where it is
+    /// told to stop counting (`STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT`). Which are over is asked before anything is
+    /// charged, of each charge as if it were alone.
+    OnlyOver,
 }
 
 /// What it means for the decision when a counter is over.
@@ -102,7 +106,8 @@ pub(crate) fn decide_on_copies(
     let mut standings: SmallVec<[Option<Standing>; 8]> = SmallVec::from_elem(None, counters.len());
     let mut written: SmallVec<[bool; 8]> = SmallVec::from_elem(false, counters.len());
     let mut tallies: SmallVec<[Tally; 4]> = SmallVec::with_capacity(members.len());
-    for member in members {
+    let spared = if charging == Charging::OnlyOver { spared(counters, members, &forms, now) } else { SmallVec::new() };
+    for (at, member) in members.iter().enumerate() {
         if let Policy::Gate(gate) = &member.policy {
             // Looked at now, charged when the decision is known.
             let tally = gate.look(gate.settled(&mut counters[member.counter], now), member.hits, now);
@@ -114,7 +119,8 @@ pub(crate) fn decide_on_copies(
         let counter = &mut counters[member.counter];
         let standing = policy.settle(counter, now);
         standings[member.counter].get_or_insert(standing);
-        let tally = policy.charge(counter, member.hits, charging, now);
+        let hits = if spared.get(at) == Some(&true) { Hits::Add(0) } else { member.hits };
+        let tally = policy.charge(counter, hits, charging, now);
         written[member.counter] |= tally.charged;
         tallies.push(tally);
     }
@@ -146,6 +152,32 @@ pub(crate) fn decide_on_copies(
         }
     }
     Decided { tallies, written }
+}
+
+/// Per member, whether it is not charged because others are over; empty if none is.
+fn spared(counters: &[Counter], members: &[Member], forms: &[Option<Policy>], now: Timestamp) -> SmallVec<[bool; 8]> {
+    let mut settled: Vec<Option<Counter>> = vec![None; counters.len()];
+    let over = members.iter().map(|member| {
+        if member.is_gate() {
+            return false;
+        }
+        let policy = forms[member.counter].map_or(member.policy, |form| member.policy.sharing_form_with(&form));
+        // As the charges will find it: settled by the first of them, then by their own policy.
+        let first = settled[member.counter].get_or_insert_with(|| {
+            let mut counter = counters[member.counter].clone();
+            policy.settle(&mut counter, now);
+            counter
+        });
+        let mut counter = first.clone();
+        policy.settle(&mut counter, now);
+        matches!(member.hits, Hits::Add(hits) if policy.would_be_over(&counter, hits.min(HITS_MAX)))
+    });
+    let over: SmallVec<[bool; 8]> = over.collect();
+    if !over.contains(&true) {
+        return SmallVec::new();
+    }
+    let spared = |(member, over): (&Member, &bool)| !over && matches!(member.hits, Hits::Add(_));
+    members.iter().zip(&over).map(spared).collect()
 }
 
 /// Whether the answers of gates, or those of all others, refuse the decision.

@@ -7,7 +7,7 @@
 
 use super::log::{self, HEADER, Pair, SlidingWindow};
 use super::{Algorithm, Charging, GateState, NOW_MAX, Policy, Tally, Verdict};
-use super::{bucket, charge, fixed, gate, write_number};
+use super::{bucket, charge, fixed, gate, reference, write_number};
 use crate::clock::Timestamp;
 use crate::descriptor::Hits;
 
@@ -57,6 +57,13 @@ impl Policy {
                 let mut count = fixed::Count::decode(packed)?;
                 let tally = charged(policy, &mut count, hits, charging, now)?;
                 Some(InPlace::new(tally, count.empty_from_ms(policy), &count.to_bytes()))
+            }
+            Policy::ReferenceWindow(policy) => {
+                let mut sum = reference::Sum::decode(packed)?;
+                let tally = charged(policy, &mut sum, hits, charging, now)?;
+                sum.with_packed(|bytes| {
+                    (bytes.len() == packed.len()).then(|| InPlace::new(tally, policy.empty_from_ms(), bytes))
+                })
             }
             Policy::TokenBucket(policy) => {
                 let mut debt = bucket::Debt::decode(packed)?;

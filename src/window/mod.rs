@@ -1,7 +1,8 @@
 //! The arithmetic of windows: what a counter holds, what still fits, when room returns.
 //!
 //! Three algorithms, each in its own file, each pure: [`log`] is the strict sliding window (the default), [`fixed`]
-//! the reference service's epoch-aligned window, [`bucket`] a token bucket. [`decide()`] charges several counters as
+//! the reference service's epoch-aligned window ([`reference`](mod@reference) is the same in the form in which a Redis
+//! is shared with that service), [`bucket`] a token bucket. [`decide()`] charges several counters as
 //! one decision, all or none. The memory store runs this code; the script in `counters/redis/decide.lua` says the
 //! same in Lua, and a property test holds the two equal call by call.
 //!
@@ -23,12 +24,14 @@ pub(crate) mod in_place;
 #[cfg(test)]
 mod laws;
 pub mod log;
+pub mod reference;
 
 pub use bucket::TokenBucket;
 pub use decide::{Charging, Enforcement, Member, decide};
 pub use fixed::FixedWindow;
 pub use gate::{Gate, GateState, Governed};
 pub use log::{Precision, SlidingWindow};
+pub use reference::ReferenceWindow;
 
 use crate::clock::Timestamp;
 use crate::descriptor::Hits;
@@ -51,6 +54,8 @@ pub enum Policy {
     SlidingWindow(SlidingWindow),
     /// Never more than the limit between two multiples of the window's length.
     FixedWindow(FixedWindow),
+    /// The same, in a counter that is shared with envoyproxy/ratelimit.
+    ReferenceWindow(ReferenceWindow),
     /// Never more than `burst + rate · t` in any interval `t`.
     TokenBucket(TokenBucket),
     /// The same, at a rate that is kept with the counter and moves.
@@ -103,6 +108,8 @@ pub enum Counter {
     Log(log::Log),
     /// A fixed window's count.
     Fixed(fixed::Count),
+    /// A reference window's sum.
+    Sum(reference::Sum),
     /// A token bucket's debt.
     Bucket(bucket::Debt),
     /// A gate's limit and tokens; none before it was asked for the first time.
@@ -117,6 +124,9 @@ trait Algorithm {
     /// Whether a charge is written even when it is over, if charging is [`Charging::Each`].
     const COUNTS_WHEN_OVER: bool = false;
 
+    /// Whether a charge of more than the capacity is answered by [`Verdict::Never`].
+    const TELLS_NEVER: bool = true;
+
     /// The most hits that one charge can have and still pass.
     fn capacity(&self) -> u64;
 
@@ -128,6 +138,11 @@ trait Algorithm {
 
     /// Whether so many hits, at most the capacity, fit now. None fit in a counter that holds more than its capacity.
     fn fits(&self, state: &Self::State, hits: u64) -> bool;
+
+    /// Whether there is still something to count to.
+    fn takes_more(&self, _state: &Self::State) -> bool {
+        true
+    }
 
     /// Adds hits.
     fn add(&self, state: &mut Self::State, hits: u64, now: Timestamp);
@@ -161,6 +176,7 @@ impl Policy {
         match self {
             Policy::SlidingWindow(policy) => Algorithm::capacity(policy),
             Policy::FixedWindow(policy) => Algorithm::capacity(policy),
+            Policy::ReferenceWindow(policy) => Algorithm::capacity(policy),
             Policy::TokenBucket(policy) => Algorithm::capacity(policy),
             Policy::Gate(_) => HITS_MAX,
         }
@@ -172,6 +188,7 @@ impl Policy {
         match self {
             Policy::SlidingWindow(policy) => policy.limit(),
             Policy::FixedWindow(policy) => policy.limit(),
+            Policy::ReferenceWindow(policy) => policy.limit(),
             Policy::TokenBucket(policy) => policy.limit(),
             Policy::Gate(_) => 0,
         }
@@ -188,6 +205,7 @@ impl Policy {
             Policy::FixedWindow(policy) => {
                 Policy::FixedWindow(FixedWindow::new(scaled(policy.limit()), policy.window()))
             }
+            Policy::ReferenceWindow(policy) => Policy::ReferenceWindow(policy.with_limit(scaled(policy.limit()))),
             Policy::TokenBucket(policy) => {
                 let (limit, burst) = (scaled(policy.limit()), scaled(policy.burst()));
                 Policy::TokenBucket(TokenBucket::new(limit, policy.window(), burst))
@@ -202,6 +220,7 @@ impl Policy {
         match self {
             Policy::SlidingWindow(_) => Counter::Log(log::Log::default()),
             Policy::FixedWindow(_) => Counter::Fixed(fixed::Count::default()),
+            Policy::ReferenceWindow(_) => Counter::Sum(reference::Sum::default()),
             Policy::TokenBucket(_) => Counter::Bucket(bucket::Debt::default()),
             Policy::Gate(_) => Counter::Gate(None),
         }
@@ -213,6 +232,7 @@ impl Policy {
         match self {
             Policy::SlidingWindow(_) => log::Log::decode(bytes).map(Counter::Log),
             Policy::FixedWindow(_) => fixed::Count::decode(bytes).map(Counter::Fixed),
+            Policy::ReferenceWindow(_) => reference::Sum::decode(bytes).map(Counter::Sum),
             Policy::TokenBucket(_) => bucket::Debt::decode(bytes).map(Counter::Bucket),
             Policy::Gate(_) => GateState::decode(bytes).map(|state| Counter::Gate(Some(state))),
         }
@@ -240,15 +260,33 @@ impl Policy {
         match (self, &mut *counter) {
             (Policy::SlidingWindow(policy), Counter::Log(log)) => standing(policy, log, now),
             (Policy::FixedWindow(policy), Counter::Fixed(count)) => standing(policy, count, now),
+            (Policy::ReferenceWindow(policy), Counter::Sum(sum)) => standing(policy, sum, now),
             (Policy::TokenBucket(policy), Counter::Bucket(debt)) => standing(policy, debt, now),
             (Policy::Gate(gate), _) => {
                 gate.settled(counter, now);
                 Standing { used: 0, room_after_ms: 0 }
             }
-            (Policy::SlidingWindow(_), _) | (Policy::FixedWindow(_), _) | (Policy::TokenBucket(_), _) => {
+            (Policy::SlidingWindow(_), _)
+            | (Policy::FixedWindow(_), _)
+            | (Policy::ReferenceWindow(_), _)
+            | (Policy::TokenBucket(_), _) => {
                 *counter = self.empty_counter();
                 self.settle(counter, now)
             }
+        }
+    }
+
+    /// Whether a settled counter would be over after so many hits more.
+    fn would_be_over(&self, counter: &Counter, hits: u64) -> bool {
+        fn over<A: Algorithm>(algorithm: &A, state: &A::State, hits: u64) -> bool {
+            hits > algorithm.capacity() || !algorithm.fits(state, hits)
+        }
+        match (self, counter) {
+            (Policy::SlidingWindow(policy), Counter::Log(log)) => over(policy, log, hits),
+            (Policy::FixedWindow(policy), Counter::Fixed(count)) => over(policy, count, hits),
+            (Policy::ReferenceWindow(policy), Counter::Sum(sum)) => over(policy, sum, hits),
+            (Policy::TokenBucket(policy), Counter::Bucket(debt)) => over(policy, debt, hits),
+            _ => false,
         }
     }
 
@@ -257,9 +295,13 @@ impl Policy {
         match (self, counter) {
             (Policy::SlidingWindow(policy), Counter::Log(log)) => charge(policy, log, hits, charging, now),
             (Policy::FixedWindow(policy), Counter::Fixed(count)) => charge(policy, count, hits, charging, now),
+            (Policy::ReferenceWindow(policy), Counter::Sum(sum)) => charge(policy, sum, hits, charging, now),
             (Policy::TokenBucket(policy), Counter::Bucket(debt)) => charge(policy, debt, hits, charging, now),
             (Policy::Gate(gate), counter) => gate.look(gate.settled(counter, now), hits, now),
-            (Policy::SlidingWindow(_), _) | (Policy::FixedWindow(_), _) | (Policy::TokenBucket(_), _) => {
+            (Policy::SlidingWindow(_), _)
+            | (Policy::FixedWindow(_), _)
+            | (Policy::ReferenceWindow(_), _)
+            | (Policy::TokenBucket(_), _) => {
                 unreachable!("a settled counter has its policy's form")
             }
         }
@@ -278,13 +320,15 @@ fn charge<A: Algorithm>(algorithm: &A, state: &mut A::State, hits: Hits, chargin
             let charged = hits > 0 && before > 0;
             return Tally { verdict: Verdict::Within, charged, used: algorithm.used(state), reset_after_ms };
         }
-        Hits::Add(hits) if hits > algorithm.capacity() => (Verdict::Never, algorithm.empty_after_ms(state, now)),
+        Hits::Add(hits) if A::TELLS_NEVER && hits > algorithm.capacity() => {
+            (Verdict::Never, algorithm.empty_after_ms(state, now))
+        }
         Hits::Add(hits) if algorithm.fits(state, hits) => (Verdict::Within, 0),
         Hits::Add(hits) => (Verdict::Over, algorithm.fits_after_ms(state, hits, now)),
     };
     let Hits::Add(hits) = hits else { unreachable!("giving back was answered above") };
-    let counts = verdict == Verdict::Within || (A::COUNTS_WHEN_OVER && charging == Charging::Each);
-    let charged = counts && hits > 0;
+    let counts = verdict == Verdict::Within || (A::COUNTS_WHEN_OVER && charging != Charging::AllOrNothing);
+    let charged = counts && hits > 0 && algorithm.takes_more(state);
     if charged {
         algorithm.add(state, hits.min(HITS_MAX), now);
     }
@@ -302,6 +346,7 @@ impl Counter {
         match self {
             Counter::Log(log) => log.is_empty(),
             Counter::Fixed(count) => count.is_empty(),
+            Counter::Sum(sum) => sum.is_empty(),
             Counter::Bucket(debt) => debt.is_empty(),
             Counter::Gate(state) => state.is_none(),
         }
@@ -313,6 +358,7 @@ impl Counter {
         match self {
             Counter::Log(log) => log.sum(),
             Counter::Fixed(count) => count.hits(),
+            Counter::Sum(sum) => sum.hits(),
             Counter::Bucket(debt) => debt.tokens(),
             Counter::Gate(_) => HITS_MAX,
         }
@@ -324,9 +370,10 @@ impl Counter {
         match (self, policy) {
             (Counter::Log(log), Policy::SlidingWindow(policy)) => log.empty_from_ms(policy),
             (Counter::Fixed(count), Policy::FixedWindow(policy)) => count.empty_from_ms(policy),
+            (Counter::Sum(_), Policy::ReferenceWindow(policy)) => policy.empty_from_ms(),
             (Counter::Bucket(debt), _) => debt.keep_until_ms(),
             (Counter::Gate(state), _) => state.map_or(0, |state| state.keep_until_ms()),
-            (Counter::Log(_), _) | (Counter::Fixed(_), _) => 0,
+            (Counter::Log(_), _) | (Counter::Fixed(_), _) | (Counter::Sum(_), _) => 0,
         }
     }
 
@@ -336,6 +383,7 @@ impl Counter {
             _ if self.is_empty() => read(&[]),
             Counter::Log(log) => read(log.as_bytes()),
             Counter::Fixed(count) => read(&count.to_bytes()),
+            Counter::Sum(sum) => sum.with_packed(read),
             Counter::Bucket(debt) => read(&debt.to_bytes()),
             Counter::Gate(state) => {
                 state.map_or_else(|| unreachable!("an empty one was read above"), |state| read(&state.to_bytes()))

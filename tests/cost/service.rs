@@ -58,6 +58,8 @@ pub(crate) fn limiter(store: AnyStore, metrics: &Metrics) -> Limiter<AnyStore> {
         key_prefix: b"tg:".as_slice().into(),
         modes: ProcessModes { shadow_mode: false, quota_mode: false },
         near_limit_ratio: 0.8,
+        clock: Arc::new(SystemClock),
+        expiry_jitter_max_s: 0,
     };
     Limiter::new(table, store, metrics.clone(), Arc::new(options))
 }

@@ -69,7 +69,13 @@ impl Door {
         let file = SourceFile { name: "rules.yaml".to_owned(), text: rules.to_owned() };
         let (rules, _) = load(&[file], &Options::default()).unwrap_or_else(|errors| panic!("{errors:?}"));
         writer.publish(rules);
-        let options = LimiterOptions { key_prefix: (*b"gates:").into(), modes, near_limit_ratio: 0.8 };
+        let options = LimiterOptions {
+            key_prefix: (*b"gates:").into(),
+            modes,
+            near_limit_ratio: 0.8,
+            clock: Arc::new(SystemClock),
+            expiry_jitter_max_s: 0,
+        };
         Door { limiter: Limiter::new(table.clone(), store, metrics, Arc::new(options)), table }
     }
 

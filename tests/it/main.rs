@@ -17,6 +17,7 @@ mod bench;
 mod bootstrap;
 mod cases;
 mod compare;
+mod compatibility;
 mod counting;
 mod demo;
 mod envoy;

@@ -39,7 +39,7 @@ fn charge(name: &str, policy: Policy, hits: Hits) -> Charge {
     // The algorithm belongs to a counter's identity, as in rules.
     key.value(match policy {
         Policy::SlidingWindow(_) => "s",
-        Policy::FixedWindow(_) => "f",
+        Policy::FixedWindow(_) | Policy::ReferenceWindow(_) => "f",
         Policy::TokenBucket(_) => "b",
         Policy::Gate(_) => "g",
     });
@@ -258,7 +258,7 @@ async fn a_lowered_limit_holds_at_once_and_a_raised_one_too() {
         one(&store, "moved", policy, Hits::Add(4)).await;
         let index = match policy {
             Policy::SlidingWindow(_) => 0,
-            Policy::FixedWindow(_) => 1,
+            Policy::FixedWindow(_) | Policy::ReferenceWindow(_) => 1,
             Policy::TokenBucket(_) | Policy::Gate(_) => 2,
         };
         assert_eq!(one(&store, "moved", policies(2)[index], Hits::Add(1)).await.0, Verdict::Over);

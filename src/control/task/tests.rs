@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
-use crate::clock::Timestamp;
+use crate::clock::{SystemClock, Timestamp};
 use crate::control::command::{Commands, commands};
 use crate::control::hand::{Asked, OperatorsHand, Order, Signature};
 use crate::control::law::Hand;
@@ -242,8 +242,13 @@ impl World {
             is_silent: AtomicBool::default(),
             told: AtomicU64::new(1),
         }));
-        let options =
-            LimiterOptions { key_prefix: (*b"test:").into(), modes: ProcessModes::default(), near_limit_ratio: 0.8 };
+        let options = LimiterOptions {
+            key_prefix: (*b"test:").into(),
+            modes: ProcessModes::default(),
+            near_limit_ratio: 0.8,
+            clock: Arc::new(SystemClock),
+            expiry_jitter_max_s: 0,
+        };
         let limiter = Limiter::new(table.clone(), AnyStore::Memory(Arc::clone(&store)), metrics, Arc::new(options));
         let stop = CancellationToken::new();
         let (commands, wishes) = commands();

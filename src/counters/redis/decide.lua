@@ -11,6 +11,7 @@
 --             a second time in another way; behind them 2 bytes for each of the latter: the number of its key.
 --
 --             bytes   sliding window (kind 1 to 4)   fixed window (kind 5)   token bucket (kind 6)     gate (kind 7)
+--             A reference window (kind 8) has 4 limit, 6 seconds for which its key is kept, 6 nothing.
 --             1       kind: the pair format          kind                    kind                      kind
 --             4       limit                          limit                   units that drain in 1 us  1: counts only
 --             6       window, ms                     window, ms              units that a hit costs    limit without a value
@@ -19,6 +20,7 @@
 --   charges   9 bytes each, at most 1024, decision after decision: 2 number of the policy, 1 flags, 6 hits.
 --             flags = enforcement (0 enforced, 1 quota, 2 shadow) + 4 hits are given back
 --                     + 8 every counter on its own (else all or nothing) + 16 last of its decision
+--                     + 32 only those that are over, if one is
 --             gates come after the others of their decision, each once; hits are requests then
 --   instant   microseconds since the epoch instead of TIME. For tests: keys then live an hour longer, because Redis's
 --             own time does not follow.
@@ -32,6 +34,7 @@
 --   sliding window   4 sum | 6 newest tick | 4 its hits | 4 tick length, ms | 1 pair format |
 --                    then the older pairs, oldest first: 1 or 3 tick modulo 2^8 or 2^24, 2 or 4 hits
 --   fixed window     6 number of the window | 6 hits
+--   reference window decimal text, as INCRBY writes it: envoyproxy/ratelimit may share the key, whose name says the window
 --   token bucket     7 instant, us | 7 debt | 6 units per hit | 6 instant until which the key is kept, ms
 --   gate             1 mark | 6 limit, 1/1000 per s | 6 toward | 6 written at, ms | 6 hold, ms | 6 decay, ms | 6 generation |
 --                    6 instant, ms | 7 tokens, millionths | 7 admitted | 7 refused        (src/window/gate.rs)
@@ -63,7 +66,7 @@ local cut, times, text = string.sub, string.rep, string.format
 local PAIR = {'<I1I2', '<I1I4', '<I3I2', '<I3I4'}
 local PAIR_BYTES = {3, 5, 5, 7}
 local OFFSETS = {256, 256, 16777216, 16777216}
-local FIXED_WINDOW, TOKEN_BUCKET, GATE = 5, 6, 7
+local FIXED_WINDOW, TOKEN_BUCKET, GATE, REFERENCE_WINDOW = 5, 6, 7, 8
 
 local HEADER = '<I4I6I4I4I1'
 local FIRST_PAIR = 20                -- where it begins, counted from 1
@@ -207,6 +210,16 @@ for i = 1, keys do
       end
     end
     sum[i], newest[i] = hits, number
+  elseif kind == REFERENCE_WINDOW then
+    local hits = 0
+    if value then
+      if #value <= 19 and string.find(value, '^%d+$') then
+        hits = min(tonumber(value), HITS_MAX)
+      else
+        fault[i] = UNREADABLE
+      end
+    end
+    sum[i], newest[i] = hits, 0
   elseif kind == GATE then
     -- Without a value it begins with the policy's limit, which nobody governs and which goes nowhere.
     local mark, limit, written, instant, tokens, admitted, refusals = 1, policy[4 * i - 1], now_ms, now_ms, nil, 0, 0
@@ -279,6 +292,7 @@ end
 local function standing(i, p)
   local kind, held = policy[4 * p - 3], sum[i]
   if kind == FIXED_WINDOW then return held, (newest[i] + 1) * policy[4 * p - 1] - now_ms end
+  if kind == REFERENCE_WINDOW then return held, 0 end
   if held == 0 then return 0, 0 end
   if kind < FIXED_WINDOW then return held, (oldest[i] + 1) * policy[4 * i] + policy[4 * i - 1] - now_ms end
   local tokens = ceil(held / newest_hits[i])
@@ -293,13 +307,41 @@ local begun, refused, quotas, quotas_over, broken = 1, false, 0, 0, nil
 local gates, gated -- how many of the decision's charges are gates, and whether one of those refuses
 for c = 1, charges do
   local p, flags, hits = charge[3 * c - 2], charge[3 * c - 1], charge[3 * c]
-  local last, each, gives = flags >= 16, false, false
+  local last, each, gives, only_over = false, false, false, false
+  if flags >= 32 then flags, only_over = flags - 32, true end
+  last = flags >= 16
   if last then flags = flags - 16 end
   if flags >= 8 then flags, each = flags - 8, true end
   if flags >= 4 then flags, gives = flags - 4, true end
   local i = p
   if p > keys then i = policy[4 * policies + p - keys] end
   local kind, held = policy[4 * p - 3], sum[i]
+
+  if only_over and not last and begun == c then
+    -- Before anything is charged: is one of the decision over? Then the others only look.
+    local any, d, over = false, c - 1, {}
+    repeat
+      d = d + 1
+      local p, flags, hits = charge[3 * d - 2], charge[3 * d - 1] % 32, charge[3 * d]
+      local j = p
+      if p > keys then j = policy[4 * policies + p - keys] end
+      local kind, held = policy[4 * p - 3], sum[j]
+      if flags % 8 >= 4 or kind == GATE then
+        over[d] = true
+      elseif kind == TOKEN_BUCKET then
+        local cost, burst = policy[4 * p - 1], policy[4 * p]
+        over[d] = hits > burst or converted(held, newest_hits[j], cost) + hits * cost > burst * cost
+        any = any or over[d]
+      else
+        over[d] = held + hits > policy[4 * p - 2]
+        any = any or over[d]
+      end
+    until flags >= 16
+    for e = c, d do
+      if any and not over[e] then charge[3 * e] = 0 end
+    end
+    hits = charge[3 * c]
+  end
 
   if not last or begun < c then
     undo[undo_size + 1], undo[undo_size + 2], undo[undo_size + 3] = i, held, newest[i]
@@ -390,6 +432,19 @@ for c = 1, charges do
     end
     sum[i], used, reset = held, held, (newest[i] + 1) * window - now_ms
 
+  elseif kind == REFERENCE_WINDOW then
+    if gives then
+      hits = -min(hits, held)
+    elseif held + hits > policy[4 * p - 2] then
+      verdict = 1
+    end
+    -- It grows even when it is over, and there is an end to what it counts.
+    if hits < 0 or hits > 0 and held < HITS_MAX and (verdict == 0 or each) then
+      hits = min(hits, HITS_MAX - held)
+      held, added[i], charged = held + hits, (added[i] or 0) + hits, 4
+    end
+    sum[i], used = held, held
+
   elseif kind == GATE then
     -- Looked at now, charged when the decision is known.
     used, gates = newest_hits[i], (gates or 0) + 1
@@ -420,8 +475,8 @@ for c = 1, charges do
     if verdict == 0 then used, reset = standing(i, p) else used = ceil(held / cost) end
   end
 
-  if verdict > 0 and flags == 0 and kind < GATE then refused = true end
-  if flags == 1 and kind < GATE then
+  if verdict > 0 and flags == 0 and kind ~= GATE then refused = true end
+  if flags == 1 and kind ~= GATE then
     quotas = quotas + 1
     if verdict > 0 then quotas_over = quotas_over + 1 end
   end
@@ -446,7 +501,7 @@ for c = 1, charges do
         if member > keys then member = policy[4 * policies + member - keys] end
         if broken then
           answer[2 * d - 1], answer[2 * d] = broken, 0
-        elseif policy[4 * member - 3] < GATE then
+        elseif policy[4 * member - 3] ~= GATE then
           verdict = answer[2 * d - 1] % 4
           used, reset = standing(member, member)
           answer[2 * d - 1] = used * 16 + verdict
@@ -494,6 +549,9 @@ for i = 1, keys do
       else
         call('SETRANGE', key, '37', bucket)
       end
+    elseif kind == REFERENCE_WINDOW then
+      call('INCRBY', key, text('%.0f', added[i]))
+      call('EXPIRE', key, text('%.0f', policy[4 * i - 1]))
     elseif held == 0 then
       call('DEL', key)
     elseif kind < FIXED_WINDOW then

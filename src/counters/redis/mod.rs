@@ -18,6 +18,7 @@
 mod batch;
 mod call;
 pub mod cluster;
+mod expiry;
 mod forecast;
 mod greeting;
 mod line;

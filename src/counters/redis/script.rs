@@ -22,6 +22,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
+use super::expiry::kept_s;
 use crate::counters::{Charge, Charges, StoreError, Tallies};
 use crate::descriptor::Hits;
 use crate::window::{Charging, Enforcement, HITS_MAX, Policy, Tally, Verdict};
@@ -90,10 +91,12 @@ const MORE: u16 = 1 << 15;
 const GIVE_BACK: u8 = 4;
 const EACH: u8 = 8;
 const LAST: u8 = 16;
+const ONLY_OVER: u8 = 32;
 
 const KIND_FIXED_WINDOW: u8 = 5;
 const KIND_TOKEN_BUCKET: u8 = 6;
 const KIND_GATE: u8 = 7;
+const KIND_REFERENCE: u8 = 8;
 
 const WRONG_TYPE: u8 = 8;
 const UNREADABLE: u8 = 9;
@@ -377,9 +380,11 @@ impl<'a> Incoming<'a> {
             Enforcement::Quota => 1,
             Enforcement::Shadow => 2,
         };
-        if charging == Charging::Each {
-            flags |= EACH;
-        }
+        flags |= match charging {
+            Charging::AllOrNothing => 0,
+            Charging::Each => EACH,
+            Charging::OnlyOver => EACH | ONLY_OVER,
+        };
         let hits = match charge.hits {
             Hits::Add(hits) => hits,
             Hits::GiveBack(hits) => {
@@ -411,8 +416,8 @@ fn are_alike(one: &Policy, other: &Policy) -> bool {
         (Policy::SlidingWindow(one), Policy::SlidingWindow(other)) => one.window() == other.window(),
         (Policy::FixedWindow(one), Policy::FixedWindow(other)) => one.window() == other.window(),
         (Policy::TokenBucket(one), Policy::TokenBucket(other)) => one.window() == other.window(),
-        (Policy::Gate(_), Policy::Gate(_)) => true,
-        (Policy::SlidingWindow(_), _) | (Policy::FixedWindow(_), _) => false,
+        (Policy::Gate(_), Policy::Gate(_)) | (Policy::ReferenceWindow(_), Policy::ReferenceWindow(_)) => true,
+        (Policy::SlidingWindow(_), _) | (Policy::FixedWindow(_), _) | (Policy::ReferenceWindow(_), _) => false,
         (Policy::TokenBucket(_), _) | (Policy::Gate(_), _) => false,
     }
 }
@@ -427,8 +432,8 @@ fn have_one_form(one: &Policy, other: &Policy) -> bool {
                 && one.pair_format() == other.pair_format()
         }
         (Policy::FixedWindow(one), Policy::FixedWindow(other)) => one.window() == other.window(),
-        (Policy::Gate(_), Policy::Gate(_)) => true,
-        (Policy::SlidingWindow(_), _) | (Policy::FixedWindow(_), _) => false,
+        (Policy::Gate(_), Policy::Gate(_)) | (Policy::ReferenceWindow(_), Policy::ReferenceWindow(_)) => true,
+        (Policy::SlidingWindow(_), _) | (Policy::FixedWindow(_), _) | (Policy::ReferenceWindow(_), _) => false,
         (Policy::TokenBucket(_), _) | (Policy::Gate(_), _) => false,
     }
 }
@@ -440,6 +445,7 @@ fn packed_policy(policy: &Policy) -> [u8; POLICY] {
         }
         Policy::FixedWindow(policy) => (KIND_FIXED_WINDOW, policy.limit(), policy.window().millis(), 0),
         Policy::TokenBucket(policy) => (KIND_TOKEN_BUCKET, policy.drain(), policy.cost(), u64::from(policy.burst())),
+        Policy::ReferenceWindow(window) => (KIND_REFERENCE, window.limit(), kept_s(window), 0),
         Policy::Gate(gate) => (KIND_GATE, u32::from(gate.observed), gate.start.millis(), 0),
     };
     let mut packed = [kind; POLICY];

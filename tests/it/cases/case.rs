@@ -15,7 +15,17 @@
 //!       - {advance: 1500ms, times: 2, call: 'shop: (user=a) -> OVER[OVER 3 0]'}
 //!       - {reload: 'domain: other', rejected: part of the error text}
 //!     metrics: {total_hits shop user: 3}
+//!     envoyproxy:            # what is otherwise with `compatibility: envoyproxy`: its own calls, metrics, deviation
+//!       deviation: a section of the specification, and why we differ even there
+//!       keys: {'shop_user_a_<hour>': 4}
 //! ```
+//!
+//! **Two profiles.** A file says in which of `own` and `envoyproxy` its cases run (`profiles`, `[own]` by default), and a
+//! case may say another list. In `envoyproxy` what stands under that word takes the place of its namesake, and a
+//! deviation must say which section of the specification it is about; a case that has an `envoyproxy` without one
+//! answers there as the reference does. What is ours alone in dynamic metadata (`/tidegate/…`) is absent there.
+//! `keys` are Redis's at the end, without the prefix: the number, `4 ttl 60..359` or `none`; `<hour>` stands for the
+//! start of the hour, as do the other units. `stored` are those that are there at the start, `4 ttl 60`.
 //!
 //! The shorthand of calls and answers is [`super::shorthand`]'s. What a call does not state must be absent: headers,
 //! dynamic metadata, the name of a limit.
@@ -39,6 +49,8 @@ const AT_SECONDS: u64 = 1_790_000_000;
 pub(super) struct CaseFile {
     #[serde(default)]
     settings: Settings,
+    #[serde(default = "own")]
+    profiles: Vec<Profile>,
     rules: Option<Rules>,
     cases: Vec<Case>,
 }
@@ -63,7 +75,42 @@ pub(super) struct Case {
     /// What the exposition says at the end: a series, and its value; a series that is not shown has 0.
     #[serde(default)]
     pub(super) metrics: BTreeMap<String, u64>,
+    /// In which profiles it runs; empty for the file's.
+    #[serde(default)]
+    profiles: Vec<Profile>,
+    /// What is otherwise in the profile of that name.
+    envoyproxy: Option<Otherwise>,
+    /// What Redis holds at the start, likewise; the case is for Redis alone then.
+    #[serde(default)]
+    pub(super) stored: BTreeMap<String, Text>,
+    /// What Redis holds at the end, by key without its prefix.
+    #[serde(skip)]
+    pub(super) keys: BTreeMap<String, Text>,
 }
+
+/// Whose semantics a case runs by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Profile {
+    Own,
+    Envoyproxy,
+}
+
+/// What of a case is otherwise in a profile.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Otherwise {
+    claim: Option<String>,
+    deviation: Option<String>,
+    calls: Option<Vec<Step>>,
+    metrics: Option<BTreeMap<String, u64>>,
+    keys: BTreeMap<String, Text>,
+}
+
+/// A scalar as it is written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Json")]
+pub(super) struct Text(pub(super) String);
 
 /// Which clock a case can live with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -98,6 +145,11 @@ pub(super) struct Settings {
     pub(super) headers: Option<[String; 3]>,
     pub(super) dynamic_metadata: Option<bool>,
     pub(super) near_limit_ratio: Option<f32>,
+    /// Seconds; only with `compatibility: envoyproxy`, as is the next.
+    pub(super) expiry_jitter: Option<u32>,
+    pub(super) stop_increment_when_over: Option<bool>,
+    /// Bytes in which Redis's counters that are over are remembered.
+    pub(super) over_limit_memory: Option<usize>,
 }
 
 /// One step of a case: a call, or a reload of the rules.
@@ -166,10 +218,11 @@ pub(super) fn read(folder: &Path) -> Vec<Case> {
 
 /// Reads the cases of one file.
 pub(super) fn parse(text: &str) -> Result<Vec<Case>, serde_yaml::Error> {
-    let CaseFile { settings, rules, cases } = serde_yaml::from_str(text)?;
+    let CaseFile { settings, profiles, rules, cases } = serde_yaml::from_str(text)?;
     let complete = |case: Case| Case {
         settings: case.settings.over(settings.clone()),
         rules: case.rules.or_else(|| rules.clone()),
+        profiles: if case.profiles.is_empty() { profiles.clone() } else { case.profiles },
         ..case
     };
     Ok(cases.into_iter().map(complete).inspect(Case::check).collect())
@@ -177,6 +230,10 @@ pub(super) fn parse(text: &str) -> Result<Vec<Case>, serde_yaml::Error> {
 
 fn once() -> usize {
     1
+}
+
+fn own() -> Vec<Profile> {
+    vec![Profile::Own]
 }
 
 /// `1500ms`, `10s` or `2h`.
@@ -200,12 +257,38 @@ impl Case {
         self.at.unwrap_or(AT_SECONDS)
     }
 
+    /// The case as it runs in a profile, if it does.
+    pub(super) fn in_profile(&self, profile: Profile) -> Option<Case> {
+        let mut case = Some(self.clone()).filter(|case| case.profiles.contains(&profile))?;
+        if profile == Profile::Envoyproxy {
+            for step in &mut case.calls {
+                step.leave_out_what_is_ours();
+            }
+            if let Some(otherwise) = case.envoyproxy.take() {
+                case.claim = otherwise.claim.unwrap_or(case.claim);
+                case.deviation = otherwise.deviation;
+                case.calls = otherwise.calls.unwrap_or(case.calls);
+                case.metrics = otherwise.metrics.unwrap_or(case.metrics);
+                case.keys = otherwise.keys;
+            }
+        }
+        Some(case)
+    }
+
     /// A case that states times can't be run where time passes by itself.
     fn check(&self) {
         let times_stated = self.calls.iter().any(Step::states_a_time) || self.at.is_some();
         let is_manual = self.clock == CaseClock::Manual;
         assert!(is_manual || !times_stated, "{}: it states a time and so needs `clock: manual`", self.id);
         assert!(!self.claim.is_empty() && !self.calls.is_empty(), "{}: it claims or does nothing", self.id);
+    }
+}
+
+// === impl Text ===
+
+impl From<Json> for Text {
+    fn from(json: Json) -> Text {
+        Text(json.as_str().map_or_else(|| json.to_string(), str::to_owned))
     }
 }
 
@@ -223,6 +306,9 @@ impl Settings {
             headers: self.headers.or(base.headers),
             dynamic_metadata: self.dynamic_metadata.or(base.dynamic_metadata),
             near_limit_ratio: self.near_limit_ratio.or(base.near_limit_ratio),
+            expiry_jitter: self.expiry_jitter.or(base.expiry_jitter),
+            over_limit_memory: self.over_limit_memory.or(base.over_limit_memory),
+            stop_increment_when_over: self.stop_increment_when_over.or(base.stop_increment_when_over),
         }
     }
 }
@@ -241,6 +327,12 @@ impl Rules {
 // === impl Step ===
 
 impl Step {
+    fn leave_out_what_is_ours(&mut self) {
+        if let Action::Call { metadata, .. } = &mut self.action {
+            metadata.retain(|pointer, _| !pointer.starts_with("/tidegate"));
+        }
+    }
+
     fn states_a_time(&self) -> bool {
         let in_action = match &self.action {
             Action::Call { exchange, headers, .. } => {

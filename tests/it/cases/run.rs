@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 use tidegate::clock::{Clock, ManualClock, SystemClock, Timestamp};
-use tidegate::counters::any::AnyStore;
+use tidegate::counters::any::{AnyStore, InRedis};
 use tidegate::counters::memory::{MemoryLimits, MemoryStore};
+use tidegate::counters::over_limit::{OverLimitMemory, Remembering};
 use tidegate::counters::redis::{Address, BatchOptions, Connector, RedisStore, Server, Timeouts};
+use tidegate::limit::Unit;
 use tidegate::proto::envoy::service::ratelimit::v3::RateLimitResponse;
 use tokio_util::task::TaskTracker;
 
-use super::case::{Action, Case, CaseClock, Step};
+use super::case::{Action, Case, CaseClock, Profile, Step};
 use super::service::Service;
 use super::shorthand::{Answer, Exchange, Expected};
 use crate::support::PATIENCE;
@@ -21,7 +23,7 @@ pub(super) enum Store<'r> {
     /// A new memory store for each case, with a clock that stands still.
     Memory,
     /// One Redis for all cases, each with a key prefix of its own.
-    Redis(&'r RedisStore),
+    Redis(&'r Redis, &'r RedisStore),
 }
 
 /// What a case was at when it failed.
@@ -46,24 +48,25 @@ pub(super) async fn redis_store(redis: &Redis, tasks: &TaskTracker) -> RedisStor
     store
 }
 
-/// Runs those of `cases` that `store` can run. Returns how many those were and a report of each failure.
-pub(super) async fn run(cases: &[Case], store: &Store<'_>) -> (usize, Vec<String>) {
-    let runnable = cases.iter().filter(|case| store.can_run(case));
+/// Runs those of `cases` that `store` can run in `profile`. Returns how many those were and a report of each failure.
+pub(super) async fn run(cases: &[Case], profile: Profile, store: &Store<'_>) -> (usize, Vec<String>) {
+    let cases: Vec<Case> = cases.iter().filter_map(|case| case.in_profile(profile)).collect();
+    let runnable = cases.iter().filter(|case| store.can_run(case, profile));
     let mut count = 0;
     let mut reports = Vec::new();
     for case in runnable {
         count += 1;
-        if let Err(failure) = run_case(case, store).await {
+        if let Err(failure) = run_case(case, profile, store).await {
             reports.push(failure.report(case, store));
         }
     }
     (count, reports)
 }
 
-async fn run_case(case: &Case, store: &Store<'_>) -> Result<(), Failure> {
+async fn run_case(case: &Case, profile: Profile, store: &Store<'_>) -> Result<(), Failure> {
     for attempt in 0..ATTEMPTS_MAX {
         let before = hour();
-        let result = attempt_case(case, store, attempt).await;
+        let result = attempt_case(case, profile, store, attempt).await;
         // A fixed window may have ended between two calls, which the answers then show.
         if matches!(store, Store::Memory) || hour() == before {
             return result;
@@ -76,13 +79,25 @@ fn hour() -> u64 {
     SystemClock.now().as_millis() / 3_600_000
 }
 
-async fn attempt_case(case: &Case, store: &Store<'_>, attempt: usize) -> Result<(), Failure> {
+async fn attempt_case(case: &Case, profile: Profile, store: &Store<'_>, attempt: usize) -> Result<(), Failure> {
     let clock = ManualClock::at(Timestamp::from_millis(case.starts_at() * 1_000));
     let any_store = match store {
         Store::Memory => AnyStore::Memory(Arc::new(memory_store(&clock))),
-        Store::Redis(store) => AnyStore::Redis((*store).clone()),
+        Store::Redis(_, store) => match case.settings.over_limit_memory {
+            None => AnyStore::Redis((*store).clone()),
+            Some(bytes) => {
+                let memory = Arc::new(OverLimitMemory::new(bytes));
+                AnyStore::Remembering(Remembering::new(InRedis::One((*store).clone()), memory))
+            }
+        },
     };
-    let mut service = Service::new(&case.settings, any_store, &format!("{}/{attempt}/", case.id));
+    let moves_itself = matches!(store, Store::Redis(..)) && case.clock == CaseClock::Any;
+    let present: Arc<dyn Clock> = if moves_itself { Arc::new(SystemClock) } else { Arc::new(clock.clone()) };
+    let prefix = format!("{}/{profile:?}/{attempt}/", case.id);
+    let mut service = Service::new(&case.settings, profile, any_store, Arc::clone(&present), &prefix);
+    if let Store::Redis(redis, _) = store {
+        put_keys(redis, &prefix, case);
+    }
     if let Some(rules) = &case.rules {
         let failed = |errors| Failure { place: "the rules".into(), expected: "they load".into(), got: errors };
         service.load(rules).map_err(failed)?;
@@ -102,7 +117,55 @@ async fn attempt_case(case: &Case, store: &Store<'_>, attempt: usize) -> Result<
             return Err(Failure { place, expected: expected.to_string(), got: got.to_string() });
         }
     }
+    if let Store::Redis(redis, _) = store {
+        check_keys(redis, &prefix, case, present.now())?;
+    }
     Ok(())
+}
+
+/// Stores what another service has left.
+fn put_keys(redis: &Redis, prefix: &str, case: &Case) {
+    let mut connection = redis.connect_blocking();
+    for (key, stored) in &case.stored {
+        let (value, ttl) = stored.0.split_once(" ttl ").unwrap_or_else(|| panic!("{}: {key} has no ttl", case.id));
+        let mut set = redis::cmd("SET");
+        set.arg(format!("{prefix}{key}")).arg(value).arg("EX").arg(ttl);
+        set.query::<()>(&mut connection).expect("Redis takes a key");
+    }
+}
+
+/// Compares what Redis holds under reference keys.
+fn check_keys(redis: &Redis, prefix: &str, case: &Case, now: Timestamp) -> Result<(), Failure> {
+    let mut connection = redis.connect_blocking();
+    for (key, expected) in &case.keys {
+        let expected = &expected.0;
+        let (value, ttl) = expected.split_once(" ttl ").map_or((&**expected, None), |(value, ttl)| (value, Some(ttl)));
+        let key = with_starts(key, now);
+        let full = format!("{prefix}{key}");
+        let got: Option<String> = redis::cmd("GET").arg(&full).query(&mut connection).expect("a string");
+        let place = format!("key {key}");
+        if got.as_deref().unwrap_or("none") != value {
+            return Err(Failure { place, expected: value.to_owned(), got: format!("{got:?}") });
+        }
+        let got: i64 = redis::cmd("TTL").arg(&full).query(&mut connection).expect("a number");
+        let bounds = ttl.and_then(|ttl| ttl.split_once("..")).map(|(from, to)| (number(from), number(to)));
+        if bounds.is_some_and(|(from, to)| got < from || got > to) {
+            return Err(Failure { place, expected: expected.to_owned(), got: format!("ttl {got}") });
+        }
+    }
+    Ok(())
+}
+
+fn number(text: &str) -> i64 {
+    text.parse().unwrap_or_else(|error| panic!("'{text}': {error}"))
+}
+
+/// A key's text with the start of the present hour for `<hour>`, and so on.
+fn with_starts(key: &str, now: Timestamp) -> String {
+    Unit::ALL.into_iter().fold(key.to_owned(), |key, unit| {
+        let start = now.as_millis() / 1_000 / unit.seconds() * unit.seconds();
+        key.replace(&format!("<{}>", unit.name()), &start.to_string())
+    })
 }
 
 async fn run_step(service: &mut Service, step: &Step, number: usize) -> Result<(), Failure> {
@@ -202,17 +265,18 @@ fn memory_store(clock: &ManualClock) -> MemoryStore {
 // === impl Store ===
 
 impl Store<'_> {
-    fn can_run(&self, case: &Case) -> bool {
+    /// Redis's own clock chooses no reference window.
+    fn can_run(&self, case: &Case, profile: Profile) -> bool {
         match self {
-            Store::Memory => true,
-            Store::Redis(_) => case.clock == CaseClock::Any,
+            Store::Memory => case.stored.is_empty(),
+            Store::Redis(..) => case.clock == CaseClock::Any || profile == Profile::Envoyproxy,
         }
     }
 
     fn name(&self) -> &'static str {
         match self {
             Store::Memory => "memory",
-            Store::Redis(_) => "redis",
+            Store::Redis(..) => "redis",
         }
     }
 }

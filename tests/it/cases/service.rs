@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
+use tidegate::clock::Clock;
 use tidegate::counters::any::AnyStore;
 use tidegate::decision::ProcessModes;
 use tidegate::limiter::{Limiter, LimiterOptions};
@@ -13,16 +14,19 @@ use tidegate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimit
 use tidegate::rls::headers::HeaderNames;
 use tidegate::rls::message::PREFIX;
 use tidegate::rls::{RlsOptions, RlsService};
-use tidegate::rules::{Algorithm, Defaults, Options, SourceFile, load};
+use tidegate::rules::{Algorithm, Compatibility, Defaults, Options, SourceFile, load};
 use tidegate::table::{TableWriter, limit_table};
 use tidegate::window::{Charging, Precision};
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::case::{Rules, Settings};
+use super::case::{Profile, Rules, Settings};
 
 /// Near-limit ratio where a case says nothing: the reference's default.
 const NEAR_LIMIT_RATIO: f32 = 0.8;
+
+/// So much that no key of a short window is gone before its case has ended.
+const EXPIRY_JITTER_S: u32 = 86_400;
 
 /// Far more than a decision takes on a busy machine.
 const TIME_TO_ANSWER: Duration = Duration::from_secs(20);
@@ -39,7 +43,13 @@ pub(super) struct Service {
 
 impl Service {
     /// A service without rules that counts in `store`, under keys that begin with `key_prefix`.
-    pub(super) fn new(settings: &Settings, store: AnyStore, key_prefix: &str) -> Service {
+    pub(super) fn new(
+        settings: &Settings,
+        profile: Profile,
+        store: AnyStore,
+        clock: Arc<dyn Clock>,
+        key_prefix: &str,
+    ) -> Service {
         let metrics = Metrics::new(Metrics::SERIES_MAX);
         let near_limit_ratio = settings.near_limit_ratio.unwrap_or(NEAR_LIMIT_RATIO);
         let (writer, table) = limit_table(metrics.clone(), near_limit_ratio);
@@ -47,13 +57,19 @@ impl Service {
             shadow_mode: settings.shadow_mode.unwrap_or_default(),
             quota_mode: settings.quota_mode.unwrap_or_default(),
         };
-        let options = LimiterOptions { key_prefix: key_prefix.as_bytes().into(), modes, near_limit_ratio };
+        let options = LimiterOptions {
+            key_prefix: key_prefix.as_bytes().into(),
+            modes,
+            near_limit_ratio,
+            clock,
+            expiry_jitter_max_s: settings.expiry_jitter.unwrap_or(EXPIRY_JITTER_S),
+        };
         let limiter = Limiter::new(table, store, metrics.clone(), Arc::new(options));
         let headers = settings.headers.clone().map(|[limit, remaining, reset]| HeaderNames { limit, remaining, reset });
         let dynamic_metadata = settings.dynamic_metadata.unwrap_or_default();
         let options = RlsOptions { decision_time_max: TIME_TO_ANSWER, headers, dynamic_metadata };
         let rls = RlsService::new(limiter, metrics.clone(), Arc::new(options));
-        Service { rls, writer, options: load_options(settings), metrics }
+        Service { rls, writer, options: load_options(settings, profile), metrics }
     }
 
     /// Puts `rules` in force, or says all that is wrong with them.
@@ -94,7 +110,7 @@ impl Service {
     }
 }
 
-fn load_options(settings: &Settings) -> Options {
+fn load_options(settings: &Settings, profile: Profile) -> Options {
     let algorithm = settings
         .algorithm
         .as_deref()
@@ -102,13 +118,18 @@ fn load_options(settings: &Settings) -> Options {
     let charging = match settings.charging.as_deref() {
         None => Charging::default(),
         Some("all_or_nothing") => Charging::AllOrNothing,
+        Some("each") if settings.stop_increment_when_over == Some(true) => Charging::OnlyOver,
         Some("each") => Charging::Each,
         Some(name) => panic!("there is no charging '{name}'"),
     };
     let precision = settings.precision.map_or(Precision::DEFAULT, |ticks| {
         Precision::try_new(ticks).unwrap_or_else(|| panic!("there is no precision of {ticks} ticks"))
     });
-    let defaults = Defaults { algorithm: algorithm.unwrap_or_default(), precision, charging };
+    let compatibility = match profile {
+        Profile::Own => Compatibility::Off,
+        Profile::Envoyproxy => Compatibility::Envoyproxy,
+    };
+    let defaults = Defaults { algorithm: algorithm.unwrap_or_default(), precision, charging, compatibility };
     Options { defaults, merge_domains: settings.merge_domains.unwrap_or_default() }
 }
 

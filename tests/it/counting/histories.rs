@@ -6,7 +6,7 @@ use tidegate::descriptor::Hits;
 use tidegate::rate::Rate;
 use tidegate::window::{Charging, Enforcement, Governed, Policy};
 
-use super::{GATES, bucket, charge, fixed, gate, key, sliding};
+use super::{GATES, bucket, charge, fixed, gate, key, reference, sliding};
 
 /// How long windows are in one history, so that its steps can be of the same order.
 pub(super) const WINDOWS: [u64; 6] = [1, 7, 249, 1_000, 60_000, 3_600_000];
@@ -18,6 +18,7 @@ pub(super) fn any_policy(millis: u64) -> impl Strategy<Value = (u64, Policy)> {
     prop_oneof![
         5 => (0_u64..3, limit(), precision).prop_map(move |(key, l, p)| (key, sliding(l, millis, p))),
         2 => (10_u64..12, limit()).prop_map(move |(key, l)| (key, fixed(l, millis))),
+        2 => (40_u64..42, limit()).prop_map(move |(key, l)| (key, reference(l))),
         3 => (20_u64..23, limit(), limit()).prop_map(move |(key, l, burst)| (key, bucket(l, millis, burst))),
     ]
 }
@@ -39,7 +40,8 @@ pub(super) fn any_charges(millis: u64) -> impl Strategy<Value = Charges> {
         prop_oneof![4 => Just(Enforcement::Enforced), 1 => Just(Enforcement::Quota), 1 => Just(Enforcement::Shadow)];
     let member = (any_policy(millis), any_hits(), enforcement)
         .prop_map(|((number, policy), hits, enforcement)| Charge { key: key(number), policy, hits, enforcement });
-    let charging = prop_oneof![3 => Just(Charging::AllOrNothing), 1 => Just(Charging::Each)];
+    let charging =
+        prop_oneof![3 => Just(Charging::AllOrNothing), 1 => Just(Charging::Each), 1 => Just(Charging::OnlyOver)];
     let members = (prop::collection::vec(member, 0..5), any_gates())
         .prop_filter("something is charged", |(members, gates)| !members.is_empty() || !gates.is_empty());
     (members, charging).prop_map(|((mut members, gates), charging)| {

@@ -7,6 +7,8 @@
 //! been reached.
 
 mod adaptive;
+mod error;
+mod port_tls;
 mod redis_server;
 
 use std::fmt;
@@ -18,7 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::adaptive::Adaptive;
+pub use self::error::{RunError, StartError};
 use self::redis_server::RedisMaker;
 use crate::clock::SystemClock;
 use crate::counters::any::AnyStore;
@@ -42,8 +44,10 @@ use crate::rls::headers::HeaderNames;
 use crate::rls::registry::{self, SideServices};
 use crate::rls::router::Router;
 use crate::rls::server::{ServerLimits, Workers};
+use crate::rls::tls::Acceptor;
+use crate::rls::tls::renewal::{self, renew};
 use crate::rls::{RlsOptions, RlsService};
-use crate::rules::{Options, RuleErrors, RuleSet};
+use crate::rules::{Options, RuleSet};
 use crate::settings::{Settings, StoreKind};
 use crate::table::{LimitTable, limit_table};
 use crate::web::{self, AdaptiveLimits, WebLimits, WebState};
@@ -59,6 +63,8 @@ pub struct App {
     loaded: Loaded,
     store: StoreMaker,
     grpc: TcpListener,
+    /// Only if the gRPC port speaks TLS.
+    acceptor: Option<Acceptor>,
     http: TcpListener,
     /// Only if there are adaptive services.
     admin: Option<TcpListener>,
@@ -88,37 +94,6 @@ struct ServiceMaker {
 #[derive(Debug)]
 pub struct Greeting<'a>(&'a App);
 
-/// Why a process can't start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The rule files have mistakes, or can't be read.
-    #[error("the rules cannot be used:\n{0}")]
-    Rules(#[from] RuleErrors),
-    /// A port can't be had.
-    #[error("cannot listen on {host}:{port} ({setting}): {source}{}", advice(source, setting))]
-    Port {
-        /// The host as it was set.
-        host: String,
-        /// The port as it was set.
-        port: u16,
-        /// The setting that names the port.
-        setting: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-/// Why a process stopped serving.
-#[derive(Debug, Error)]
-pub enum RunError {
-    /// A thread or runtime can't be made.
-    #[error("cannot start a worker: {0}")]
-    Worker(#[from] io::Error),
-    /// The descriptors built into this program can't be read.
-    #[error(transparent)]
-    Reflection(#[from] registry::DescriptorError),
-}
-
 /// The rules of a process that was told of none and finds none: it starts, and shows what it does.
 const EXAMPLE: &str = include_str!("../config/rules.yaml");
 
@@ -143,6 +118,7 @@ impl App {
         let built_in = (paths == Settings::default().rules.paths).then_some(EXAMPLE);
         let mut reloader = Reloader::new(paths, built_in, options, writer, metrics.clone());
         let loaded = reloader.load_first()?;
+        let acceptor = port_tls::acceptor(&settings.grpc)?;
         let grpc = listen(&settings.grpc.host, settings.grpc.port, "grpc.port").await?;
         let http = listen(&settings.http.host, settings.http.port, "http.port").await?;
         let admin = adaptive::admin_listener(&settings.admin, &table).await?;
@@ -151,7 +127,7 @@ impl App {
             StoreMaker::Memory(_) => &[],
             StoreMaker::Redis(..) => &[Component::Store],
         });
-        Ok(App { settings, metrics, health, table, reloader, loaded, store, grpc, http, admin })
+        Ok(App { settings, metrics, health, table, reloader, loaded, store, grpc, acceptor, http, admin })
     }
 
     /// Where the gRPC port listens.
@@ -181,7 +157,7 @@ impl App {
     /// # Errors
     /// When a worker can't be started.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RunError> {
-        let App { settings, metrics, health, table, reloader, store, grpc, http, admin, loaded: _ } = self;
+        let App { settings, metrics, health, table, reloader, store, grpc, acceptor, http, admin, loaded: _ } = self;
         // In this order: nothing new is let in, what was let in is answered, everything else ends.
         let (stop, drain, end) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
@@ -227,7 +203,10 @@ impl App {
         };
         let request_bytes_max = settings.grpc.request_bytes_max;
         let router = move |background: &TaskTracker| maker.router(&others, request_bytes_max, background);
-        let workers = Workers::start(workers, server_limits(&settings), metrics, &drain, router)?;
+        if let Some(acceptor) = &acceptor {
+            tasks.spawn(renew(acceptor.clone(), SystemClock, renewal::INTERVAL, metrics.clone(), stop.clone()));
+        }
+        let workers = Workers::start(workers, server_limits(&settings), acceptor, metrics, &drain, router)?;
 
         let serving = async {
             let web = web::serve(http, web_state, web_limits, stop.clone());
@@ -266,18 +245,6 @@ async fn listen(host: &str, port: u16, setting: &'static str) -> Result<TcpListe
         setting,
         source,
     })
-}
-
-fn advice(error: &io::Error, setting: &str) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("; another process has this port: stop it, or set {setting} to another (0 for any free one)")
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!("; ports below 1024 need a privilege: set {setting} to a higher one")
-        }
-        _ => String::new(),
-    }
 }
 
 fn server_limits(settings: &Settings) -> ServerLimits {
@@ -436,7 +403,8 @@ impl fmt::Display for Greeting<'_> {
         };
         writeln!(f, "tidegate {}", env!("CARGO_PKG_VERSION"))?;
         let services = "envoy.service.ratelimit.v3.RateLimitService, health, reflection";
-        writeln!(f, "  grpc   {}  {services}", address(app.grpc_address()))?;
+        let over = port_tls::described(app.settings.grpc.tls.as_ref());
+        writeln!(f, "  grpc   {}  {services}{over}", address(app.grpc_address()))?;
         writeln!(f, "  http   {}  /json, /healthcheck, /metrics", address(app.http_address()))?;
         let counts = format!("{}, {}, {}", count(files, "file"), count(domains, "domain"), count(rules, "rule"));
         if let Some(admin) = &app.admin {

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod descriptor;
 pub mod key;
 pub mod limit;
+pub mod pem;
 pub mod plot;
 pub mod rate;
 // Layer 1: arithmetic.

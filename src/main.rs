@@ -258,7 +258,7 @@ fn write(text: &dyn std::fmt::Display) -> std::io::Result<()> {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Failure {
         let status = match error {
-            StartError::Rules(_) => ExitStatus::Configuration,
+            StartError::Rules(_) | StartError::Tls(_) => ExitStatus::Configuration,
             StartError::Port { .. } => ExitStatus::Unavailable,
         };
         failure(status, &error)

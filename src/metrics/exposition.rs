@@ -171,6 +171,11 @@ impl Metrics {
             ("tidegate_unknown_domain_hits", "Descriptors of domains without rules.", &totals.unknown_domain_hits),
             ("tidegate_overrides_ignored", "Limits of callers that were not used.", &totals.overrides_ignored),
             (
+                "tidegate_tls_handshake_failures",
+                "TLS handshakes of clients on the gRPC port that failed.",
+                &totals.tls_handshake_failures,
+            ),
+            (
                 "tidegate_metric_series_dropped",
                 "Hits without a series of their own, because there are too many series.",
                 &totals.series_dropped,
@@ -195,10 +200,25 @@ impl Metrics {
                 "1 while the rule files have mistakes or are gone and older rules stay in force.",
                 &totals.config_rejected,
             ),
+            (
+                "tidegate_tls_certificate_rejected",
+                "1 while the gRPC port's certificate cannot be renewed from its files.",
+                &totals.tls_certificate_rejected,
+            ),
             ("tidegate_config_generation", "How often rules have been put in force.", &totals.config_generation),
         ];
         for (name, help, gauge) in gauges {
             single(encoder, name, help, MetricType::Gauge, gauge.get())?;
+        }
+        // Without TLS there is none, and a zero would look like one that ended long ago.
+        if totals.tls_certificate_ends_at.get() > 0 {
+            single(
+                encoder,
+                "tidegate_tls_certificate_ends_at_seconds",
+                "When the gRPC port's certificate ends, in seconds since the epoch.",
+                MetricType::Gauge,
+                totals.tls_certificate_ends_at.get(),
+            )?;
         }
         family(
             encoder,

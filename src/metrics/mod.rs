@@ -55,6 +55,12 @@ pub struct Totals {
     pub overrides_ignored: Counter,
     /// Hits that went to a domain's `other` series because there were too many of their own kind.
     pub series_dropped: Counter,
+    /// TLS handshakes of clients on the gRPC port that failed.
+    pub tls_handshake_failures: Counter,
+    /// 1 while the files of the gRPC port's certificate can't be used and an older one is shown; else 0.
+    pub tls_certificate_rejected: Gauge,
+    /// Seconds since the epoch at which the gRPC port's certificate ends; 0 without TLS.
+    pub tls_certificate_ends_at: Gauge,
     /// Open gRPC connections.
     pub grpc_connections: Gauge,
     /// Counters that the memory store holds.

@@ -1,6 +1,7 @@
 //! One client connection: from its first byte to its last.
 //!
-//! A connection must say the 24 bytes of HTTP/2's preface within a time; then hyper's HTTP/2 server has it, behind the
+//! A connection must say the 24 bytes of HTTP/2's preface within a time, after a TLS handshake where the port is set to
+//! that (`tls`); then hyper's HTTP/2 server has it, behind the
 //! adapter for `:authority`. It ends when the client ends it, when it is old (so that load spreads over replicas that
 //! came later), or when the service stops. In the last two cases the client is told by GOAWAY and every call under
 //! way is answered. Streams that are no rate limit calls (an open health watch) don't hold a connection that is
@@ -8,6 +9,7 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,9 +19,10 @@ use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, interval, sleep, timeout};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,6 +31,7 @@ use super::pace::{PacedIo, Turns};
 use super::places::Place;
 use super::preface::{self, Greeting};
 use super::router::Router;
+use super::tls::Acceptor;
 use crate::counters::CounterStore;
 use crate::web::stall::StallGuard;
 
@@ -78,9 +82,56 @@ const RESET_STREAMS_MAX: usize = 200;
 /// Streams that a client has us reset by breaking the protocol on them; past it the connection is ended.
 const BROKEN_STREAMS_MAX: usize = 200;
 
-/// Serves one connection until it ends or `stop` is cancelled and its calls are answered.
+/// Serves one connection, over TLS if there is an acceptor, until it ends or `stop` is cancelled and its calls are
+/// answered.
 pub async fn serve<S: CounterStore + Clone>(
     stream: TcpStream,
+    acceptor: Option<Acceptor>,
+    router: Router<S>,
+    limits: ConnectionLimits,
+    place: Place,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
+    let Some(acceptor) = acceptor else { return speak(stream, router, limits, place, stop, tasks).await };
+    if let Some(stream) = seal(stream, &acceptor, limits.handshake_timeout, &place, &router, &stop).await {
+        // TLS has room for a connection's buffers in its own state: a future of its own keeps those of others small.
+        Box::pin(speak(stream, router, limits, place, stop, tasks)).await;
+    }
+}
+
+/// The TLS connection, if it is made in time.
+async fn seal<S: CounterStore + Clone>(
+    stream: TcpStream,
+    acceptor: &Acceptor,
+    time: Duration,
+    place: &Place,
+    router: &Router<S>,
+    stop: &CancellationToken,
+) -> Option<TlsStream<TcpStream>> {
+    let peer = stream.peer_addr().ok();
+    let mut accepting = pin!(timeout(time, acceptor.accept(stream)));
+    let accepted = tokio::select! {
+        accepted = accepting.as_mut() => accepted,
+        () = stop.cancelled() => timeout(QUIET, accepting).await.ok()?,
+    };
+    let error = match accepted {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => error,
+        Err(_) => io::Error::new(io::ErrorKind::TimedOut, "it was not done in time"),
+    };
+    router.count_failed_handshake();
+    if place.is_news() {
+        tracing::warn!(%error, ?peer, "a client's TLS handshake failed; told once until none does for a while");
+    } else {
+        tracing::debug!(%error, ?peer, "a client's TLS handshake failed");
+    }
+    None
+}
+
+/// Speaks HTTP/2 on a connection until it ends.
+async fn speak<S: CounterStore + Clone>(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     router: Router<S>,
     limits: ConnectionLimits,
     place: Place,
@@ -132,7 +183,11 @@ enum Ended {
 }
 
 /// The connection if it begins as HTTP/2 does, in time.
-async fn handshake(stream: TcpStream, time: Duration, stop: &CancellationToken) -> Option<TcpStream> {
+async fn handshake<T: AsyncRead + AsyncWrite + Unpin>(
+    stream: T,
+    time: Duration,
+    stop: &CancellationToken,
+) -> Option<T> {
     let mut greeting = pin!(timeout(time, preface::greet(stream)));
     let greeting = tokio::select! {
         greeting = greeting.as_mut() => greeting,

@@ -19,6 +19,7 @@ pub mod read;
 pub mod registry;
 pub mod router;
 pub mod server;
+pub mod tls;
 pub mod write;
 
 use std::future::Future;

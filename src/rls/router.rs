@@ -77,6 +77,11 @@ impl<S: CounterStore + Clone> Router<S> {
         Router(Arc::new(Services { rls, generated, others: others.0, bounds, metrics }))
     }
 
+    /// Counts a client whose TLS handshake failed.
+    pub(super) fn count_failed_handshake(&self) {
+        self.0.metrics.totals().tls_handshake_failures.increment();
+    }
+
     /// The router of a new connection.
     #[must_use]
     pub fn for_connection(&self) -> ConnectionRouter<S> {

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::{self, ConnectionLimits};
 use super::places::{self, Place, Places};
 use super::router::Router;
+use super::tls::Acceptor;
 use crate::counters::CounterStore;
 use crate::metrics::Metrics;
 
@@ -62,7 +63,7 @@ const SOCKETS_WAITING_MAX: usize = 256;
 // === impl Workers ===
 
 impl Workers {
-    /// Starts `count` workers, which end when `stop` is cancelled and their calls are answered. `router` is called once
+    /// Starts `count` workers, which speak TLS if there is an acceptor, and end when `stop` is cancelled and their calls are answered. `router` is called once
     /// on each worker's own runtime.
     ///
     /// # Errors
@@ -70,6 +71,7 @@ impl Workers {
     pub fn start<S, F>(
         count: usize,
         limits: ServerLimits,
+        acceptor: Option<Acceptor>,
         metrics: Metrics,
         stop: &CancellationToken,
         router: F,
@@ -83,8 +85,8 @@ impl Workers {
             let (sockets, incoming) = mpsc::channel(SOCKETS_WAITING_MAX);
             let connections = Arc::new(AtomicUsize::new(0));
             let work = {
-                let (stop, router) = (stop.clone(), router.clone());
-                move || runtime.block_on(work(incoming, limits, stop, router))
+                let (acceptor, stop, router) = (acceptor.clone(), stop.clone(), router.clone());
+                move || runtime.block_on(work(incoming, limits, acceptor, stop, router))
             };
             let thread = std::thread::Builder::new().name(format!("rls-{index}")).spawn(work)?;
             Ok(Worker { sockets, connections, thread })
@@ -176,6 +178,7 @@ impl Worker {
 async fn work<S, F>(
     mut incoming: mpsc::Receiver<Dealt>,
     limits: ServerLimits,
+    acceptor: Option<Acceptor>,
     stop: CancellationToken,
     router: F,
 ) -> bool
@@ -187,8 +190,9 @@ where
     let router = router(&background);
     let serve = |(stream, counted, place): Dealt| match TcpStream::from_std(stream) {
         Ok(stream) => {
+            let (acceptor, router, tasks_of_it) = (acceptor.clone(), router.clone(), tasks.clone());
             let served =
-                connection::serve(stream, router.clone(), limits.connection, place, stop.clone(), tasks.clone());
+                connection::serve(stream, acceptor, router, limits.connection, place, stop.clone(), tasks_of_it);
             tasks.spawn(async move {
                 served.await;
                 drop(counted);

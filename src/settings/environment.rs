@@ -17,7 +17,6 @@ use config::ValueKind;
 use super::error::{Note, SettingsError, quoted};
 use super::schema::{self, Kind};
 use super::sources::Layer;
-use super::text::switch;
 
 /// Variables by name, those with an empty text left out.
 #[derive(Debug)]
@@ -40,6 +39,11 @@ const fn alias(variable: &'static str, path: &'static str, translate: fn(&str) -
 const ALIASES: &[Alias] = &[
     alias("GRPC_HOST", "grpc.host", same),
     alias("GRPC_PORT", "grpc.port", whole),
+    alias("GRPC_SERVER_USE_TLS", "grpc.tls.enabled", same),
+    alias("GRPC_SERVER_TLS_CERT", "grpc.tls.certificate_file", same),
+    alias("GRPC_SERVER_TLS_KEY", "grpc.tls.key_file", same),
+    alias("GRPC_CLIENT_TLS_CACERT", "grpc.tls.client_ca_file", same),
+    alias("GRPC_CLIENT_TLS_SAN", "grpc.tls.client_name", same),
     alias("GRPC_MAX_CONNECTION_AGE", "grpc.connection_age", same),
     alias("GRPC_MAX_CONNECTION_AGE_GRACE", "grpc.connection_age_grace", same),
     alias("HOST", "http.host", same),
@@ -83,7 +87,6 @@ const REFUSED: &[Refused] = &[
         "redis, the only one of its backends known here",
     ),
     refused("CONFIG_TYPE", |text| text == "FILE", "FILE, since rules are read from files only"),
-    refused("GRPC_SERVER_USE_TLS", |text| switch(text) == Ok(false), "false, since the port does not speak TLS"),
     refused("GRPC_UDS", |_| false, "unset, since the service listens on TCP only"),
 ];
 
@@ -353,23 +356,30 @@ mod tests {
     }
 
     #[test]
+    fn tls_on_the_port_takes_all_that_it_needs() {
+        let load = |variables: &[(&str, &str)]| super::super::Settings::load(None, variables.iter().copied());
+        let on = [("GRPC_SERVER_USE_TLS", "true"), ("GRPC_SERVER_TLS_CERT", "/c.pem")];
+        let key = ("GRPC_SERVER_TLS_KEY", "/k.pem");
+        let (settings, _) = load(&[on[0], on[1], key, ("GRPC_SERVER_TLS_CA_CERT", "/ca.pem")]).unwrap();
+        let tls = settings.grpc.tls.unwrap();
+        assert_eq!((tls.certificate_file.to_str(), tls.key_file.to_str()), (Some("/c.pem"), Some("/k.pem")));
+        assert_eq!(tls.clients, None, "Envoy Gateway's variable asks for nothing in the reference service");
+        let (settings, _) = load(&[on[1], key]).unwrap();
+        assert_eq!(settings.grpc.tls, None, "files alone switch nothing on");
+        let errors = load(&[on[0], ("GRPC_CLIENT_TLS_SAN", "envoy")]).unwrap_err().to_string();
+        for missing in ["grpc.tls.certificate_file", "grpc.tls.key_file", "grpc.tls.client_ca_file"] {
+            assert!(errors.contains(&format!("{missing} is empty")), "{errors}");
+        }
+    }
+
+    #[test]
     fn what_we_cannot_do_is_refused_and_what_changes_nothing_is_not() {
-        let harmless = [
-            ("BACKEND_TYPE", "redis"),
-            ("CONFIG_TYPE", "FILE"),
-            ("GRPC_SERVER_USE_TLS", "f"),
-            ("REDIS_TYPE", "SINGLE"),
-            ("USE_STATSD", "false"),
-        ];
+        let harmless =
+            [("BACKEND_TYPE", "redis"), ("CONFIG_TYPE", "FILE"), ("REDIS_TYPE", "SINGLE"), ("USE_STATSD", "false")];
         assert_eq!(value(&harmless, "grpc.port"), None);
-        let asking = [
-            ("BACKEND_TYPE", "memcache"),
-            ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
-            ("GRPC_SERVER_USE_TLS", "true"),
-            ("GRPC_UDS", "/run/x"),
-        ];
+        let asking = [("BACKEND_TYPE", "memcache"), ("CONFIG_TYPE", "GRPC_XDS_SOTW"), ("GRPC_UDS", "/run/x")];
         let (_, _, errors) = read(&asking, "grpc.port");
         assert_eq!(errors.len(), asking.len());
-        assert_eq!(errors[2], "GRPC_SERVER_USE_TLS is \"true\", but must be false, since the port does not speak TLS");
+        assert_eq!(errors[2], "GRPC_UDS is \"/run/x\", but must be unset, since the service listens on TCP only");
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use config::ValueKind;
 
 use super::error::SettingsError;
+use super::grpc_tls;
 use super::log::{LogFilter, LogFormat, LogSettings};
 use super::redis_server;
 use super::schema::{self, Kind};
@@ -129,6 +130,7 @@ fn grpc(read: &mut Reader<'_>) -> GrpcSettings {
         keepalive_interval: read.duration_or_never("grpc.keepalive_interval", 24 * HOUR),
         keepalive_timeout: read.duration("grpc.keepalive_timeout", 100 * MILLISECOND..=10 * MINUTE),
         reflection: read.switch("grpc.reflection"),
+        tls: grpc_tls::port(read),
     }
 }
 

@@ -15,6 +15,7 @@
 
 mod environment;
 mod error;
+mod grpc_tls;
 mod log;
 mod meaning;
 mod profile;
@@ -36,6 +37,7 @@ pub use redis_url::{RedisAddress, RedisCredentials, RedisSentinels, RedisUrl, Se
 pub(crate) use yaml::lines;
 
 use crate::counters::redis::Tls;
+use crate::rls::tls::PortTls;
 use crate::rules::Defaults;
 use environment::Environment;
 use sources::Layer;
@@ -104,6 +106,8 @@ pub struct GrpcSettings {
     pub keepalive_timeout: Duration,
     /// Whether reflection is served.
     pub reflection: bool,
+    /// How TLS is spoken, if it is.
+    pub tls: Option<PortTls>,
 }
 
 /// The HTTP port.

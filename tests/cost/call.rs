@@ -115,7 +115,7 @@ fn allocations(runtime: &Runtime, store: &AnyStore, at_once: usize) -> Allocatio
         let router = Router::new(service(store.clone()), others, 256 << 10);
         let place = Places::new(1, LIMITS.streams_max, Metrics::new(1)).take().expect("it is the first");
         let stop = CancellationToken::new();
-        runtime.spawn(connection::serve(stream, router, LIMITS, place, stop, TaskTracker::new()));
+        runtime.spawn(connection::serve(stream, None, router, LIMITS, place, stop, TaskTracker::new()));
         runtime.block_on(client.make(CALLS, at_once)).expect("calls to warm up are answered");
         let answered = client.make(CALLS, at_once);
         let spent = measure(|| runtime.block_on(answered).expect("calls are answered"));

@@ -24,6 +24,7 @@ mod envoy;
 mod gates;
 mod lifecycle;
 mod overload;
+mod port_tls;
 mod prometheus_source;
 mod proxy;
 mod records;

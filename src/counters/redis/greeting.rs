@@ -45,13 +45,7 @@ pub(super) async fn greet(
     database: u32,
     patience: Duration,
 ) -> Result<Greeted, GreetingError> {
-    let mut settings = RedisConnectionInfo::default().set_db(i64::from(database));
-    if let Some(username) = credentials.username {
-        settings = settings.set_username(username);
-    }
-    if let Some(password) = credentials.password().await? {
-        settings = settings.set_password(password);
-    }
+    let settings = credentials.settings(database).await?;
     let times = AsyncConnectionConfig::new().set_response_timeout(Some(patience));
     let (connection, task) = MultiplexedConnection::new_with_config(&settings, socket, times).await?;
     Ok(Greeted { connection, task: Box::pin(task) })
@@ -69,6 +63,18 @@ pub(super) fn send<'c>(
 // === impl Credentials ===
 
 impl Credentials<'_> {
+    /// What is said to the server. A password in a file is read now.
+    pub(super) async fn settings(&self, database: u32) -> Result<RedisConnectionInfo, GreetingError> {
+        let mut settings = RedisConnectionInfo::default().set_db(i64::from(database));
+        if let Some(username) = self.username {
+            settings = settings.set_username(username);
+        }
+        if let Some(password) = self.password().await? {
+            settings = settings.set_password(password);
+        }
+        Ok(settings)
+    }
+
     async fn password(&self) -> Result<Option<String>, GreetingError> {
         let Some(path) = self.password_file.map(Path::to_owned) else {
             return Ok(self.password.map(str::to_owned));

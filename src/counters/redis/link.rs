@@ -1,10 +1,11 @@
 //! Connections to Redis, made anew when they break. [`Connector`] is their factory.
 //!
-//! The socket is ours (`socket`, `tls`). The redis package greets the server on it (user, password, database) and asks
-//! what is asked once (the script, the server's memory); then the request path has the socket to itself (`line`), and
-//! what is asked beside it has a task of the package's. A connection of the request path counts as made when Redis has
-//! taken the script: from then on `EVALSHA` finds it, and a server that only accepts and says nothing isn't mistaken for
-//! one that works.
+//! The request path's socket is ours (`socket`, `tls`), and so are all that know TLS or sentinels. The redis package
+//! greets the server on it (user, password, database) and asks what is asked once (the script, the server's memory);
+//! then the request path has the socket to itself (`line`). What is asked beside it has a connection of the package's,
+//! made by deadpool-redis where that can (`pooled`). A connection of the request path counts as made when Redis has taken
+//! the script: from then on `EVALSHA` finds it, and a server that only accepts and says nothing isn't mistaken for one
+//! that works.
 
 use std::fmt;
 use std::future::{Future, pending};
@@ -22,6 +23,7 @@ use tokio::time::timeout;
 
 use super::greeting::{Credentials, Greeted, GreetingError, greet, send};
 use super::line::Broken;
+use super::pooled::Plain;
 use super::script;
 use super::sentinel::{Sentinels, Watch};
 use super::socket::{self, Lent, Socket};
@@ -216,6 +218,11 @@ impl Connector {
     /// sentinels name another master: what is asked then fails.
     pub(crate) async fn connect_beside(&self) -> Result<MultiplexedConnection, ConnectorError> {
         self.in_time(async {
+            if let Some(plain) = Plain::of(&self.server.address).filter(|_| self.server.tls.is_none()) {
+                let settings = self.credentials().settings(self.server.database).await;
+                let settings = settings.map_err(|error| self.unknown(error))?;
+                return plain.connect(settings, self.timeouts).await.map_err(|error| self.refused(&error));
+            }
             let Connected { socket, moved } = self.socket().await?;
             let Greeted { mut connection, task } = self.greet(socket).await?;
             drop(tokio::spawn(async move {
@@ -253,16 +260,24 @@ impl Connector {
         &self,
         socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> Result<Greeted, ConnectorError> {
-        let Server { username, password, password_file, database, .. } = &*self.server;
-        let credentials = Credentials {
+        let greeted = greet(socket, self.credentials(), self.server.database, self.timeouts.response).await;
+        greeted.map_err(|error| self.unknown(error))
+    }
+
+    fn credentials(&self) -> Credentials<'_> {
+        let Server { username, password, password_file, .. } = &*self.server;
+        Credentials {
             username: username.as_deref(),
             password: password.as_deref(),
             password_file: password_file.as_deref(),
-        };
-        greet(socket, credentials, *database, self.timeouts.response).await.map_err(|error| match error {
+        }
+    }
+
+    fn unknown(&self, error: GreetingError) -> ConnectorError {
+        match error {
             GreetingError::PasswordFile { path, reason } => ConnectorError::PasswordFile { path, reason },
             GreetingError::Redis(error) => self.refused(&error),
-        })
+        }
     }
 
     /// Asks a server that sentinels have named whether it is a master: they may be a moment behind. One that doesn't say

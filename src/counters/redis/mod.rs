@@ -23,6 +23,7 @@ mod forecast;
 mod greeting;
 mod line;
 mod link;
+mod pooled;
 mod queue;
 pub mod script;
 mod sentinel;

@@ -8,7 +8,7 @@
 //! read or write it comes up: a server that wants a certificate of ours says so only after the handshake (TLS 1.3).
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,8 +16,7 @@ use std::task::{Context, Poll};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
@@ -25,6 +24,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use crate::pem;
 
 /// How Redis is spoken to over TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,9 +72,6 @@ struct Sentences {
     has_identity: bool,
 }
 
-/// Longest file of certificates or keys, in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
-
 // === impl Tls ===
 
 impl Tls {
@@ -109,7 +107,8 @@ impl Tls {
         match &self.identity {
             None => Ok(builder.with_no_client_auth()),
             Some(identity) => {
-                let (certificates, key) = (identity.certificates()?, identity.key()?);
+                let certificates = pem::certificates(&identity.certificate_file, "the client certificate")?;
+                let key = pem::key(&identity.key_file, "the client key")?;
                 let unfit = |error: Error| {
                     let (certificate, key) = (identity.certificate_file.display(), identity.key_file.display());
                     format!("the certificate in {certificate} and the key in {key} do not go together: {error}")
@@ -125,7 +124,7 @@ impl Tls {
         // Single broken certificates of a system are nothing to stop at.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if let Some(path) = &self.ca_file {
-            for certificate in certificates(path, "the authorities' certificates")? {
+            for certificate in pem::certificates(path, "the authorities' certificates")? {
                 let unusable = |error: Error| format!("a certificate in {} cannot be used: {error}", path.display());
                 roots.add(certificate).map_err(unusable)?;
             }
@@ -135,43 +134,6 @@ impl Tls {
         }
         Ok(roots)
     }
-}
-
-// === impl Identity ===
-
-impl Identity {
-    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, String> {
-        certificates(&self.certificate_file, "the client certificate")
-    }
-
-    fn key(&self) -> Result<PrivateKeyDer<'static>, String> {
-        let bytes = read(&self.key_file, "the client key")?;
-        PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
-            let path = self.key_file.display();
-            format!(
-                "the client key in {path} cannot be read: it has no unencrypted PKCS#1, PKCS#8 or SEC1 key in PEM form"
-            )
-        })
-    }
-}
-
-fn certificates(path: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let bytes = read(path, what)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let found = found.map_err(|error| format!("{what} in {} cannot be read: {error}", path.display()))?;
-    if found.is_empty() {
-        return Err(format!("{what} in {} cannot be read: it has no certificate in PEM form", path.display()));
-    }
-    Ok(found)
-}
-
-fn read(path: &Path, what: &str) -> Result<Vec<u8>, String> {
-    let wrong = |reason: &dyn std::fmt::Display| format!("{what} in {} cannot be read: {reason}", path.display());
-    let length = std::fs::metadata(path).map_err(|error| wrong(&error))?.len();
-    if length > FILE_BYTES_MAX {
-        return Err(wrong(&format!("it has {length} bytes, and {FILE_BYTES_MAX} are allowed")));
-    }
-    std::fs::read(path).map_err(|error| wrong(&error))
 }
 
 /// Verifies all of a server's certificate but its name.

@@ -15,13 +15,14 @@ use config::ValueKind;
 
 use super::error::SettingsError;
 use super::log::{LogFilter, LogFormat, LogSettings};
+use super::metrics;
 use super::redis_url::{RedisCredentials, RedisUrl, Secret};
 use super::schema::{self, Kind};
 use super::sources::Layer;
 use super::text::{self, Parsed};
 use super::{
-    AdminSettings, GrpcSettings, HttpSettings, MemorySettings, MetricsSettings, RedisSettings, ResponseSettings,
-    RulesSettings, RuntimeSettings, Settings, ShutdownSettings, StoreKind, StoreSettings,
+    AdminSettings, GrpcSettings, HttpSettings, MemorySettings, RedisSettings, ResponseSettings, RulesSettings,
+    RuntimeSettings, Settings, ShutdownSettings, StoreKind, StoreSettings,
 };
 use crate::rules::{Algorithm, Defaults};
 use crate::window::{Charging, Precision};
@@ -53,7 +54,7 @@ pub(super) fn settings(merged: &Layer, defaults: &Layer, errors: &mut Vec<Settin
         shadow_mode: read.switch("shadow_mode"),
         quota_mode: read.switch("quota_mode"),
         near_limit_ratio: read.parsed("near_limit_ratio", text::ratio),
-        metrics: MetricsSettings { series_max: read.whole("metrics.series_max", 0..=1_000_000) },
+        metrics: metrics::metrics(&mut read),
         log: LogSettings {
             filter: read.parsed("log.level", LogFilter::parse),
             format: read.choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
@@ -252,14 +253,14 @@ fn key_prefix(text: &str) -> Parsed<String> {
 }
 
 /// Reads keys one by one and collects what is wrong with them.
-struct Reader<'r> {
+pub(super) struct Reader<'r> {
     merged: &'r Layer,
     defaults: &'r Layer,
     errors: &'r mut Vec<SettingsError>,
 }
 
 impl Reader<'_> {
-    fn parsed<T>(&mut self, path: &str, parse: impl Fn(&str) -> Parsed<T>) -> T {
+    pub(super) fn parsed<T>(&mut self, path: &str, parse: impl Fn(&str) -> Parsed<T>) -> T {
         let (value, place) = text_at(self.merged, path);
         parse(value).unwrap_or_else(|right| {
             let secret = schema::find(path).is_none_or(|key| key.kind == Kind::Secret);
@@ -270,14 +271,14 @@ impl Reader<'_> {
         })
     }
 
-    fn whole<N>(&mut self, path: &str, range: RangeInclusive<N>) -> N
+    pub(super) fn whole<N>(&mut self, path: &str, range: RangeInclusive<N>) -> N
     where
         N: TryFrom<u64> + PartialOrd + Display,
     {
         self.parsed(path, |text| text::whole(text, &range))
     }
 
-    fn duration(&mut self, path: &str, range: RangeInclusive<Duration>) -> Duration {
+    pub(super) fn duration(&mut self, path: &str, range: RangeInclusive<Duration>) -> Duration {
         self.parsed(path, |text| text::duration(text, &range))
     }
 
@@ -290,16 +291,16 @@ impl Reader<'_> {
         self.parsed(path, |text| text::size(text, &range))
     }
 
-    fn switch(&mut self, path: &str) -> bool {
+    pub(super) fn switch(&mut self, path: &str) -> bool {
         self.parsed(path, text::switch)
     }
 
-    fn choice<T: Copy>(&mut self, path: &str, words: &[(&str, T)]) -> T {
+    pub(super) fn choice<T: Copy>(&mut self, path: &str, words: &[(&str, T)]) -> T {
         self.parsed(path, |text| text::choice(text, words))
     }
 
     /// A text of which the empty one means none.
-    fn optional(&mut self, path: &str) -> Option<String> {
+    pub(super) fn optional(&mut self, path: &str) -> Option<String> {
         let (value, _) = text_at(self.merged, path);
         Some(value.to_owned()).filter(|text| !text.is_empty())
     }

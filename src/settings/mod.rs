@@ -17,6 +17,7 @@ mod environment;
 mod error;
 mod log;
 mod meaning;
+mod metrics;
 mod redis_url;
 mod schema;
 mod sources;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 pub use error::{Note, SettingsError, SettingsErrors};
 pub use log::{LogFilter, LogFormat, LogSettings};
+pub use metrics::{ListenAddress, MetricsSettings, PrometheusSettings};
 pub use redis_url::{RedisAddress, RedisCredentials, RedisUrl, Secret};
 pub(crate) use yaml::lines;
 
@@ -200,13 +202,6 @@ pub struct ResponseSettings {
     /// Whether dynamic metadata holds the question and the rules' metadata; `tidegate.never_passes` is sent in any
     /// case.
     pub dynamic_metadata: bool,
-}
-
-/// Metrics.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetricsSettings {
-    /// Most series that callers' values name; those of the rules themselves are not among them.
-    pub series_max: usize,
 }
 
 /// The end of the process.

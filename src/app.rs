@@ -8,6 +8,7 @@
 
 mod adaptive;
 mod error;
+mod metrics;
 mod port_tls;
 mod redis_server;
 
@@ -28,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use self::adaptive::Adaptive;
 pub use self::error::{RunError, StartError};
+use self::metrics::ShownMetrics;
 use self::redis_server::RedisMaker;
 use crate::clock::SystemClock;
 use crate::counters::any::AnyStore;
@@ -49,6 +51,7 @@ use crate::rls::tls::renewal::{self, renew};
 use crate::rls::{RlsOptions, RlsService};
 use crate::rules::{Options, RuleSet};
 use crate::settings::{Settings, StoreKind};
+use crate::statsd::Statsd;
 use crate::table::{LimitTable, limit_table};
 use crate::web::{self, AdaptiveLimits, WebLimits, WebState};
 
@@ -68,6 +71,7 @@ pub struct App {
     http: TcpListener,
     /// Only if there are adaptive services.
     admin: Option<TcpListener>,
+    shown: ShownMetrics,
 }
 
 /// Makes a core's store.
@@ -100,9 +104,6 @@ const EXAMPLE: &str = include_str!("../config/rules.yaml");
 /// How often expired counters are looked for in memory; each time a slice of them is.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A metric series named by a caller's values goes when nobody asked for it for one to two times this long.
-const SERIES_IDLE: Duration = Duration::from_secs(3_600);
-
 // === impl App ===
 
 impl App {
@@ -122,12 +123,13 @@ impl App {
         let grpc = listen(&settings.grpc.host, settings.grpc.port, "grpc.port").await?;
         let http = listen(&settings.http.host, settings.http.port, "http.port").await?;
         let admin = adaptive::admin_listener(&settings.admin, &table).await?;
+        let shown = ShownMetrics::bind(&settings.metrics.prometheus, &metrics).await?;
         let store = StoreMaker::new(&settings);
         let health = Health::new(match store {
             StoreMaker::Memory(_) => &[],
             StoreMaker::Redis(..) => &[Component::Store],
         });
-        Ok(App { settings, metrics, health, table, reloader, loaded, store, grpc, acceptor, http, admin })
+        Ok(App { settings, metrics, health, table, reloader, loaded, store, grpc, acceptor, http, admin, shown })
     }
 
     /// Where the gRPC port listens.
@@ -157,7 +159,20 @@ impl App {
     /// # Errors
     /// When a worker can't be started.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RunError> {
-        let App { settings, metrics, health, table, reloader, store, grpc, acceptor, http, admin, loaded: _ } = self;
+        let App {
+            settings,
+            metrics,
+            health,
+            table,
+            reloader,
+            store,
+            grpc,
+            acceptor,
+            http,
+            admin,
+            mut shown,
+            loaded: _,
+        } = self;
         // In this order: nothing new is let in, what was let in is answered, everything else ends.
         let (stop, drain, end) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
@@ -172,12 +187,16 @@ impl App {
         registry::announce(&health, &reporter).await;
         tasks.spawn(registry::follow(health.clone(), reporter.clone(), end.clone()));
         tasks.spawn(reloader.run(settings.rules.reload_interval, stop.clone()));
-        tasks.spawn(forget_idle_series(metrics.clone(), stop.clone()));
+        tasks.spawn(metrics::forget_idle_series(metrics.clone(), stop.clone()));
         let key_prefix = settings.store.key_prefix.as_bytes();
         let admin = (settings.admin.clone(), admin);
         let adaptive = Adaptive::new(table.clone(), &store, key_prefix, admin, settings.shutdown.timeout);
         let adaptive_view = adaptive.view();
         tasks.spawn(adaptive.run(stop.clone()));
+        if let Some(statsd) = &settings.metrics.statsd {
+            // The last flush comes when every call was answered.
+            tasks.spawn(Statsd::new(statsd.clone(), metrics.clone()).run(end.clone()));
+        }
         match &store {
             StoreMaker::Memory(store) => {
                 tasks.spawn(sweep(Arc::clone(store), metrics.clone(), stop.clone()));
@@ -191,8 +210,7 @@ impl App {
         let web_state = WebState {
             answer,
             health: health.clone(),
-            metrics: metrics.clone(),
-            adaptive: Some(AdaptiveLimits::new(adaptive_view)),
+            scraper: shown.scraper(&metrics, AdaptiveLimits::new(adaptive_view)),
         };
         let web_limits = WebLimits {
             connections_max: settings.http.connections_max,
@@ -201,6 +219,7 @@ impl App {
             drain_timeout: settings.shutdown.timeout,
             ..WebLimits::default()
         };
+        tasks.spawn(shown.serve(web_state.scraper.clone(), web_limits, end.clone()));
         let request_bytes_max = settings.grpc.request_bytes_max;
         let router = move |background: &TaskTracker| maker.router(&others, request_bytes_max, background);
         if let Some(acceptor) = &acceptor {
@@ -279,18 +298,6 @@ async fn sweep(store: Arc<MemoryStore>, metrics: Metrics, stop: CancellationToke
         metrics.totals().memory_evictions.set(evictions);
         if evictions > 0 && !std::mem::replace(&mut told, true) {
             tracing::warn!("store.memory.keys_max is reached: counters are dropped, the least filled first");
-        }
-    }
-}
-
-/// Forgets metric series named by callers' values that nobody has asked for in a while.
-async fn forget_idle_series(metrics: Metrics, stop: CancellationToken) {
-    let mut ticks = interval(SERIES_IDLE);
-    ticks.tick().await;
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => metrics.forget_idle(),
         }
     }
 }
@@ -407,6 +414,7 @@ impl fmt::Display for Greeting<'_> {
         writeln!(f, "  grpc   {}  {services}{over}", address(app.grpc_address()))?;
         writeln!(f, "  http   {}  /json, /healthcheck, /metrics", address(app.http_address()))?;
         let counts = format!("{}, {}, {}", count(files, "file"), count(domains, "domain"), count(rules, "rule"));
+        write!(f, "{}", app.shown)?;
         if let Some(admin) = &app.admin {
             writeln!(f, "  admin  {}  /, /adaptive", address(admin.local_addr()))?;
         }

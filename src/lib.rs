@@ -32,6 +32,7 @@ pub mod reload;
 pub mod rls;
 pub mod settings;
 pub mod simulate;
+pub mod statsd;
 pub mod web;
 // Layer 6: assembly.
 pub mod app;

@@ -4,11 +4,12 @@
 //! names of the reference service, which lack the suffix `_total`: the package adds it to everything it knows as a
 //! counter, so the value is written the way gauges are, under a heading that says counter. And the rules' series are
 //! written from a list of handles that is taken under the lock and sorted outside it: a scrape of 100,000 rules holds
-//! up no request and copies no label.
+//! up no request and copies no label. Series are shown by domain and two levels, the sum of all that have these.
 //!
 //! The text goes to a writer piece by piece, so whoever sends it need not hold it whole.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use prometheus_client::collector::Collector;
@@ -18,7 +19,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 
 use super::rule::{RuleCounters, RuleTotals};
-use super::series::Labels;
+use super::series::{Labels, Shown};
 use super::{Calls, GrpcMethod, Metrics};
 
 /// The content type of the text.
@@ -83,18 +84,30 @@ impl Collector for Metrics {
 
 impl Metrics {
     fn encode_rules(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let held: Vec<Arc<RuleCounters>> = self.series().iter().cloned().collect();
+        let (held, departed): (Vec<Arc<RuleCounters>>, Vec<(Labels, RuleTotals)>) = {
+            let table = self.series();
+            let departed = table.departed().iter().map(|(labels, totals)| (labels.clone(), *totals)).collect();
+            (table.iter().map(|(_, counters)| Arc::clone(counters)).collect(), departed)
+        };
         // A rule that never had a hit is left out: of 100,000 rules most never have one.
-        let mut series: Vec<(&Labels, RuleTotals)> = held
+        let mut series: Vec<(Shown<'_>, RuleTotals)> = held
             .iter()
-            .map(|counters| (counters.labels(), counters.totals()))
+            .map(|counters| (counters.labels().shown(), counters.totals()))
+            .chain(departed.iter().map(|(labels, totals)| (labels.shown(), *totals)))
             .filter(|(_, totals)| *totals != RuleTotals::default())
             .collect();
-        series.sort_unstable_by_key(|(labels, _)| *labels);
+        series.sort_unstable_by_key(|(shown, _)| *shown);
+        series.dedup_by(|(shown, totals), (kept, sum)| {
+            let is_same = shown == kept;
+            if is_same {
+                *sum = sum.plus(*totals);
+            }
+            is_same
+        });
         for (name, help, value, zeros) in RULE_FAMILIES {
             let shown = series
                 .iter()
-                .map(|(labels, totals)| (*labels, value(totals)))
+                .map(|(labels, totals)| (labels, value(totals)))
                 .filter(|(_, value)| zeros == Zeros::Shown || *value != 0);
             family(encoder, name, help, MetricType::Counter, shown)?;
         }
@@ -125,6 +138,8 @@ impl Metrics {
         )?;
         for (label, calls) in &calls {
             let reading = calls.response_time.read();
+            let in_milliseconds = self.inner.shows_milliseconds.load(Ordering::Relaxed);
+            let reading = if in_milliseconds { reading.in_milliseconds() } else { reading };
             family.encode_family(label)?.encode_histogram::<NoLabelSet>(
                 reading.sum,
                 reading.count,
@@ -191,6 +206,24 @@ impl Metrics {
             MetricType::Counter,
             totals.memory_evictions.get(),
         )?;
+        // Whoever sends nothing has nothing to lose, and whoever has no mapping none that is rejected.
+        let rare = [
+            (
+                "tidegate_statsd_lines_lost",
+                "Lines for statsd that did not leave this machine.",
+                MetricType::Counter,
+                totals.statsd_lines_lost.get(),
+            ),
+            (
+                "tidegate_metrics_mapping_rejected",
+                "1 if the mapping file for Prometheus cannot be used and the built-in names stand.",
+                MetricType::Gauge,
+                totals.metrics_mapping_rejected.get(),
+            ),
+        ];
+        for (name, help, kind, value) in rare.into_iter().filter(|(.., value)| *value > 0) {
+            single(encoder, name, help, kind, value)?;
+        }
         let gauges = [
             ("tidegate_grpc_connections", "Open gRPC connections.", &totals.grpc_connections),
             ("tidegate_memory_keys", "Counters that the memory store holds.", &totals.memory_keys),
@@ -276,12 +309,11 @@ impl EncodeLabelSet for Label {
     }
 }
 
-impl EncodeLabelSet for Labels {
+impl EncodeLabelSet for Shown<'_> {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        let labels = [("domain", Some(&self.domain)), ("key1", Some(&self.key1)), ("key2", self.key2.as_ref())];
-        for (name, value) in labels {
+        for (name, value) in [("domain", Some(self.domain)), ("key1", Some(self.key1)), ("key2", self.key2)] {
             if let Some(value) = value {
-                (name, &**value).encode(encoder.encode_label())?;
+                (name, value).encode(encoder.encode_label())?;
             }
         }
         Ok(())
@@ -331,6 +363,32 @@ mod tests {
     #[test]
     fn the_text_is_that_of_the_reference_service_where_it_has_a_name() {
         insta::assert_snapshot!(text(&lively()).replace(env!("CARGO_PKG_VERSION"), "VERSION"));
+    }
+
+    #[test]
+    fn deeper_levels_are_summed_into_the_second() {
+        let metrics = Metrics::default();
+        for (path, hits) in [(&["a", "b"][..], 1), (&["a", "b", "c"], 2), (&["a", "b", "c", "d"], 4), (&["a"], 8)] {
+            metrics.rule("d", path).record_unlimited(hits);
+        }
+        let text = text(&metrics);
+        let shown: Vec<&str> = text.lines().filter(|line| line.contains("_total_hits{")).collect();
+        let name = "ratelimit_service_rate_limit_total_hits";
+        let expected =
+            [format!("{name}{{domain=\"d\",key1=\"a\"}} 8"), format!("{name}{{domain=\"d\",key1=\"a\",key2=\"b\"}} 7")];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn response_times_are_in_milliseconds_where_that_is_asked_for() {
+        let metrics = lively();
+        metrics.show_milliseconds();
+        let text = text(&metrics);
+        let series = "ratelimit_service_response_time_seconds";
+        let method = "grpc_method=\"ShouldRateLimit\"";
+        for line in [format!("{series}_bucket{{le=\"0.5\",{method}}} 1"), format!("{series}_sum{{{method}}} 11000.3")] {
+            assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ const EDGES_NANOS: [u64; 17] = [
 ];
 
 /// The edges and the one without end.
-const BUCKETS: usize = EDGES_NANOS.len() + 1;
+pub(super) const BUCKETS: usize = EDGES_NANOS.len() + 1;
 
 /// Durations since the start, in seconds when they are shown.
 #[derive(Debug, Default)]
@@ -75,6 +75,17 @@ impl Histogram {
             count: buckets.iter().map(|(_, observations)| observations).sum(),
             buckets,
         }
+    }
+}
+
+// === impl Reading ===
+
+impl Reading {
+    /// The same in milliseconds.
+    #[must_use]
+    pub fn in_milliseconds(self) -> Reading {
+        let buckets = self.buckets.map(|(edge, observations)| (edge * 1e3, observations));
+        Reading { sum: self.sum * 1e3, count: self.count, buckets }
     }
 }
 

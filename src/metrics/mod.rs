@@ -2,17 +2,22 @@
 //!
 //! There is one [`Metrics`] per process; clones share it. Nothing is looked up by label while a request is answered:
 //! a rule resolves its [`RuleCounters`] when it is loaded, everything else is a field, and counting is adding to an
-//! atomic. Labels, text and sorting come into it only when somebody scrapes ([`exposition`]).
+//! atomic. Labels, text and sorting come into it only when somebody scrapes ([`exposition`]) or metrics are sent
+//! ([`dotted`]).
 //!
 //! No label holds what a caller chose, with one bounded exception: rules that ask for it (`detailed_metric`,
 //! `value_to_metric`) get series for values seen at run time, up to a number that the settings state.
 
+pub mod deltas;
+pub mod dotted;
 pub mod exposition;
 pub mod histogram;
+pub mod mapped;
+pub mod mapping;
 pub mod rule;
 mod series;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +39,8 @@ struct Inner {
     /// Few words, all from our own source, and touched only when a store fails: a lock and a list will do.
     store_errors: Mutex<Vec<(&'static str, u64)>>,
     series: Mutex<SeriesTable>,
+    /// Whether the built-in text shows response times in milliseconds.
+    shows_milliseconds: AtomicBool,
 }
 
 /// Everything that needs no labels to tell it apart.
@@ -73,6 +80,10 @@ pub struct Totals {
     pub rules_loaded: Gauge,
     /// How often rules have been put in force since the start.
     pub config_generation: Gauge,
+    /// Lines for statsd that were taken from the counters and did not leave this machine.
+    pub statsd_lines_lost: Counter,
+    /// 1 if the mapping file for Prometheus has mistakes or can't be read, and the built-in names stand; else 0.
+    pub metrics_mapping_rejected: Gauge,
 }
 
 /// The unary methods of the gRPC port, by the names that the reference service gives them in its metrics.
@@ -105,7 +116,7 @@ pub struct Gauge(AtomicU64);
 
 impl Metrics {
     /// Series for values seen at run time that there may be unless the settings say otherwise. At about half a
-    /// kilobyte each they take 5 MB, and a scrape of them about as much.
+    /// kilobyte each they take 5 MB, and a scrape of them about as much; the longest paths make it 15 MB.
     pub const SERIES_MAX: usize = 10_000;
 
     /// Metrics that are all zero, with room for `series_max` series for values seen at run time.
@@ -116,6 +127,7 @@ impl Metrics {
             calls: Default::default(),
             store_errors: Mutex::default(),
             series: Mutex::new(SeriesTable::new(series_max)),
+            shows_milliseconds: AtomicBool::new(false),
         };
         Metrics { inner: Arc::new(inner) }
     }
@@ -123,8 +135,8 @@ impl Metrics {
     /// The counters of the rule at `path` (its levels without the domain, as the reference service writes them:
     /// `key_value`, or `key` alone). Asked once, when the rule is loaded.
     ///
-    /// Rules whose domain and first two levels are the same share their counters; the same rule gets the same
-    /// counters again after a reload.
+    /// Rules whose domain and path are the same share their counters; the same rule gets the same counters again after
+    /// a reload.
     #[must_use]
     pub fn rule(&self, domain: &str, path: &[&str]) -> Arc<RuleCounters> {
         self.series().rule(domain, path)
@@ -166,6 +178,12 @@ impl Metrics {
     #[must_use]
     pub fn calls(&self, method: GrpcMethod) -> &Calls {
         &self.inner.calls[method as usize]
+    }
+
+    /// Shows response times in milliseconds from now on in [`exposition`], in the series whose name says seconds: so
+    /// does the reference service if it is asked to.
+    pub fn show_milliseconds(&self) {
+        self.inner.shows_milliseconds.store(true, Ordering::Relaxed);
     }
 
     /// Counts a failure of the counter store, by its kind.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::series::Labels;
 use crate::window::Tally;
 
-/// The counters of one series, shared by all rules with the same labels.
+/// The counters of one series, shared by all rules with the same domain and path.
 #[derive(Debug)]
 pub struct RuleCounters {
     labels: Labels,
@@ -84,6 +84,22 @@ impl Tallied {
         }
         let near = after.min(capacity).saturating_sub(near.max(before));
         Tallied { over: after.saturating_sub(capacity), near, within: 0 }
+    }
+}
+
+// === impl RuleTotals ===
+
+impl RuleTotals {
+    /// The hits of both.
+    pub(super) fn plus(self, other: RuleTotals) -> RuleTotals {
+        RuleTotals {
+            total_hits: self.total_hits.saturating_add(other.total_hits),
+            over_limit: self.over_limit.saturating_add(other.over_limit),
+            near_limit: self.near_limit.saturating_add(other.near_limit),
+            within_limit: self.within_limit.saturating_add(other.within_limit),
+            shadow_mode: self.shadow_mode.saturating_add(other.shadow_mode),
+            negative_hits: self.negative_hits.saturating_add(other.negative_hits),
+        }
     }
 }
 

@@ -1,5 +1,10 @@
 //! Which series there are: labels made from a rule's path, and the table that holds one set of counters for each.
 //!
+//! A series has the whole path, as its dotted name does ([`super::dotted`]). Prometheus is shown the domain and two
+//! levels ([`Shown`]): what is deeper is summed into the second. A sum must not fall when one of its series goes, since
+//! a scraper would take that for a restart; so what a series had counted is kept as *departed* for as long as others are
+//! shown by the same labels.
+//!
 //! A series is made in one of two ways, and each has its own bound:
 //!
 //! - **By a rule**, when rules are loaded. There are as many as rules, and one lives as long as some rule set holds
@@ -10,31 +15,39 @@
 //!   asked for between two calls of [`SeriesTable::forget_idle`] is dropped.
 
 use std::borrow::Cow;
-use std::hash::BuildHasher;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use smallvec::SmallVec;
 
-use super::rule::RuleCounters;
+use super::rule::{RuleCounters, RuleTotals};
 use crate::rules::sanitised;
 
-/// The labels of a rule's series: the domain and the first two levels of its path. Deeper levels are summed into the
-/// second, as in the reference service.
+/// What names a series: the domain and the levels of its path, at least one. In the order of these, series that are
+/// shown by the same labels stand side by side.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Labels {
     pub(super) domain: Box<str>,
-    pub(super) key1: Box<str>,
-    pub(super) key2: Option<Box<str>>,
+    pub(super) path: Box<[Box<str>]>,
+}
+
+/// What Prometheus is shown of [`Labels`]: the domain and the first two levels, as in the reference service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Shown<'l> {
+    pub(super) domain: &'l str,
+    pub(super) key1: &'l str,
+    pub(super) key2: Option<&'l str>,
 }
 
 /// [`Labels`] as they are looked up: borrowed where nothing in them had to be replaced.
 #[derive(Clone, Debug)]
 struct Wanted<'a> {
     domain: Cow<'a, str>,
-    key1: Cow<'a, str>,
-    key2: Option<Cow<'a, str>>,
+    path: SmallVec<[Cow<'a, str>; LEVELS_INLINE]>,
 }
 
 /// All series, each once.
@@ -45,10 +58,16 @@ pub(super) struct SeriesTable {
     hasher: RandomState,
     runtime_count: usize,
     runtime_max: usize,
+    /// Series made so far, which is how they are numbered.
+    made: u64,
+    /// What dropped series had counted, by the labels that are still shown for others. No more than there are series.
+    departed: BTreeMap<Labels, RuleTotals>,
 }
 
 #[derive(Debug)]
 struct Series {
+    /// Which it is of all that were ever made: a series that comes back after it was dropped is another.
+    number: u64,
     counters: Arc<RuleCounters>,
     origin: Origin,
 }
@@ -79,6 +98,13 @@ pub(super) enum RuntimeSeries {
 /// as long, and 10,000 of those would not be statistics any more. What is longer is cut.
 const LABEL_BYTES_MAX: usize = 256;
 
+/// Longest path in bytes, with the domain and the dots between. Levels that no longer fit are summed into the last
+/// that does. Two levels always fit, and the whole name fits into a statsd packet.
+pub(super) const PATH_BYTES_MAX: usize = 1_024;
+
+/// Levels that are looked up without an allocation. Few rules have more.
+const LEVELS_INLINE: usize = 8;
+
 /// The first key of the series for everything beyond the bound.
 const OTHER: &str = "other";
 
@@ -89,31 +115,65 @@ impl Labels {
     pub(super) fn of(domain: &str, path: &[&str]) -> Labels {
         Wanted::of(domain, path.iter().copied()).into_labels()
     }
+
+    /// What Prometheus is shown of them.
+    pub(super) fn shown(&self) -> Shown<'_> {
+        let level = |index: usize| self.path.get(index).map(|level| &**level);
+        Shown { domain: &self.domain, key1: level(0).unwrap_or_default(), key2: level(1) }
+    }
+
+    fn hash(&self, hasher: &RandomState) -> u64 {
+        hash(hasher, &self.domain, self.path.iter().map(|level| &**level))
+    }
+}
+
+// === impl Shown ===
+
+impl Shown<'_> {
+    fn to_labels(self) -> Labels {
+        let path = [Some(self.key1), self.key2].into_iter().flatten().map(Box::from).collect();
+        Labels { domain: self.domain.into(), path }
+    }
 }
 
 // === impl Wanted ===
 
 impl<'a> Wanted<'a> {
-    fn of(domain: &'a str, mut path: impl Iterator<Item = &'a str>) -> Wanted<'a> {
-        Wanted {
-            domain: label_value(domain),
-            key1: path.next().map(label_value).unwrap_or_default(),
-            key2: path.next().map(label_value),
+    fn of(domain: &'a str, path: impl Iterator<Item = &'a str>) -> Wanted<'a> {
+        let domain = label_value(domain);
+        let mut bytes = domain.len();
+        let fits = |level: &Cow<'_, str>| {
+            bytes += 1 + level.len();
+            bytes <= PATH_BYTES_MAX
+        };
+        let mut path: SmallVec<_> = path.map(label_value).take_while(fits).collect();
+        if path.is_empty() {
+            path.push(Cow::Borrowed(""));
         }
+        Wanted { domain, path }
     }
 
     fn matches(&self, labels: &Labels) -> bool {
-        *self.domain == *labels.domain && *self.key1 == *labels.key1 && self.key2.as_deref() == labels.key2.as_deref()
+        *self.domain == *labels.domain
+            && self.path.len() == labels.path.len()
+            && self.path.iter().zip(&labels.path).all(|(wanted, level)| **wanted == **level)
     }
 
     fn hash(&self, hasher: &RandomState) -> u64 {
-        hasher.hash_one((&*self.domain, &*self.key1, self.key2.as_deref()))
+        hash(hasher, &self.domain, self.path.iter().map(|level| &**level))
     }
 
     fn into_labels(self) -> Labels {
         let own = |text: Cow<'a, str>| text.into_owned().into_boxed_str();
-        Labels { domain: own(self.domain), key1: own(self.key1), key2: self.key2.map(own) }
+        Labels { domain: own(self.domain), path: self.path.into_iter().map(own).collect() }
     }
+}
+
+fn hash<'l>(hasher: &RandomState, domain: &str, path: impl Iterator<Item = &'l str>) -> u64 {
+    let mut state = hasher.build_hasher();
+    domain.hash(&mut state);
+    path.for_each(|level| level.hash(&mut state));
+    state.finish()
 }
 
 /// The text as a label's value: `:` and `|` become `_`, and so do the dots of IPv4 addresses, as in the reference
@@ -135,7 +195,14 @@ fn cut(text: &str) -> &str {
 
 impl SeriesTable {
     pub(super) fn new(runtime_max: usize) -> SeriesTable {
-        SeriesTable { series: HashTable::new(), hasher: RandomState::default(), runtime_count: 0, runtime_max }
+        SeriesTable {
+            series: HashTable::new(),
+            hasher: RandomState::default(),
+            runtime_count: 0,
+            runtime_max,
+            made: 0,
+            departed: BTreeMap::new(),
+        }
     }
 
     /// The counters of a rule, made if it is new. A series that requests had made becomes the rule's.
@@ -169,7 +236,7 @@ impl SeriesTable {
 
     /// Drops the series of rules whose counters nobody else holds.
     pub(super) fn forget_unheld(&mut self) {
-        self.series.retain(|series| match series.origin {
+        self.retain(|series| match series.origin {
             Origin::Rule => Arc::strong_count(&series.counters) > 1,
             Origin::Runtime { .. } | Origin::Other => true,
         });
@@ -177,7 +244,7 @@ impl SeriesTable {
 
     /// Drops the series that requests made and that none has asked for since the last call.
     pub(super) fn forget_idle(&mut self) {
-        self.series.retain(|series| match &mut series.origin {
+        self.retain(|series| match &mut series.origin {
             Origin::Runtime { touched } => std::mem::take(touched),
             Origin::Rule | Origin::Other => true,
         });
@@ -185,22 +252,44 @@ impl SeriesTable {
             self.series.iter().filter(|series| matches!(series.origin, Origin::Runtime { .. })).count();
     }
 
-    /// The counters of all series, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<RuleCounters>> {
-        self.series.iter().map(|series| &series.counters)
+    /// The counters of all series with their numbers, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Arc<RuleCounters>)> {
+        self.series.iter().map(|series| (series.number, &series.counters))
+    }
+
+    /// What dropped series had counted that are shown together with others.
+    pub(super) fn departed(&self) -> &BTreeMap<Labels, RuleTotals> {
+        &self.departed
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&mut Series) -> bool) {
+        let departed = &mut self.departed;
+        self.series.retain(|series| {
+            let kept = keep(series);
+            let totals = series.counters.totals();
+            if !kept && totals != RuleTotals::default() {
+                let labels = series.counters.labels().shown().to_labels();
+                let sum = departed.entry(labels).or_default();
+                *sum = sum.plus(totals);
+            }
+            kept
+        });
+        if !departed.is_empty() {
+            let shown: BTreeSet<Shown<'_>> =
+                self.series.iter().map(|series| series.counters.labels().shown()).collect();
+            departed.retain(|labels, _| shown.contains(&labels.shown()));
+        }
     }
 
     fn find_or_make(&mut self, wanted: Wanted<'_>, origin: Origin) -> &mut Series {
         let hash = wanted.hash(&self.hasher);
-        let hash_of = |series: &Series| {
-            let Labels { domain, key1, key2 } = series.counters.labels();
-            self.hasher.hash_one((&**domain, &**key1, key2.as_deref()))
-        };
+        let hash_of = |series: &Series| series.counters.labels().hash(&self.hasher);
         match self.series.entry(hash, |series| wanted.matches(series.counters.labels()), hash_of) {
             Entry::Occupied(occupied) => occupied.into_mut(),
             Entry::Vacant(vacant) => {
-                let counters = Arc::new(RuleCounters::new(wanted.clone().into_labels()));
-                vacant.insert(Series { counters, origin }).into_mut()
+                let counters = Arc::new(RuleCounters::new(wanted.into_labels()));
+                self.made += 1;
+                vacant.insert(Series { number: self.made, counters, origin }).into_mut()
             }
         }
     }
@@ -244,12 +333,41 @@ mod tests {
     }
 
     #[test]
-    fn deeper_levels_are_summed_into_the_second() {
+    fn each_path_has_counters_of_its_own_and_two_levels_are_shown() {
         let mut table = SeriesTable::new(10);
         let two = table.rule("d", &["a", "b"]);
-        assert!(Arc::ptr_eq(&two, &table.rule("d", &["a", "b", "c"])));
-        assert!(!Arc::ptr_eq(&two, &table.rule("d", &["a"])));
-        assert!(!Arc::ptr_eq(&two, &table.rule("e", &["a", "b"])));
+        let three = table.rule("d", &["a", "b", "c"]);
+        assert!(!Arc::ptr_eq(&two, &three));
+        assert!(Arc::ptr_eq(&three, &table.rule("d", &["a", "b", "c"])));
+        assert_eq!(two.labels().shown(), three.labels().shown());
+        assert_ne!(two.labels().shown(), table.rule("d", &["a"]).labels().shown());
+        assert_ne!(two.labels().shown(), table.rule("e", &["a", "b"]).labels().shown());
+    }
+
+    #[test]
+    fn a_path_is_bounded_and_two_levels_always_fit() {
+        let long = "x".repeat(1_000);
+        let labels = Labels::of(&long, &[long.as_str(); 40]);
+        assert_eq!(labels.path.len(), 2);
+        let labels = Labels::of("d", &["ab"; 500]);
+        let bytes = 1 + labels.path.iter().map(|level| 1 + level.len()).sum::<usize>();
+        assert!((PATH_BYTES_MAX - 2..=PATH_BYTES_MAX).contains(&bytes), "{bytes}");
+        assert_eq!(Labels::of("d", &[]).shown().key1, "");
+    }
+
+    #[test]
+    fn what_a_dropped_series_counted_stays_while_others_are_shown_by_its_labels() {
+        let mut table = SeriesTable::new(10);
+        let path = |last: &str| ["a".to_owned(), "b".to_owned(), last.to_owned()];
+        own(table.runtime("d", &path("x"))).record_unlimited(5);
+        own(table.runtime("d", &path("y"))).record_unlimited(7);
+        table.forget_idle();
+        own(table.runtime("d", &path("y"))).record_unlimited(1);
+        table.forget_idle();
+        let departed: Vec<_> = table.departed().iter().map(|(labels, totals)| (labels, totals.total_hits)).collect();
+        assert_eq!(departed, [(&Labels::of("d", &["a", "b"]), 5)]);
+        table.forget_idle();
+        assert_eq!((table.iter().count(), table.departed().len()), (0, 0));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!
 //! The environment is an argument. Nothing here reads the process's own, so that tests hand in maps.
 
+mod metrics;
 mod redis_names;
 
 use std::collections::BTreeMap;
@@ -64,6 +65,17 @@ const ALIASES: &[Alias] = &[
     alias("SHADOW_MODE", "shadow_mode", same),
     alias("QUOTA_MODE", "quota_mode", same),
     alias("NEAR_LIMIT_RATIO", "near_limit_ratio", same),
+    alias("USE_STATSD", "metrics.statsd.enabled", same),
+    alias("STATSD_HOST", "metrics.statsd.host", same),
+    alias("STATSD_PORT", "metrics.statsd.port", whole),
+    alias("STATSD_PROTOCOL", "metrics.statsd.protocol", same),
+    alias("STATS_FLUSH_INTERVAL", "metrics.statsd.flush_interval", same),
+    alias("EXTRA_TAGS", "metrics.statsd.tags", same),
+    alias("USE_PROMETHEUS", "metrics.prometheus.enabled", same),
+    alias("PROMETHEUS_ADDR", "metrics.prometheus.address", same),
+    alias("PROMETHEUS_PATH", "metrics.prometheus.path", same),
+    alias("PROMETHEUS_MAPPER_YAML", "metrics.prometheus.mapping", same),
+    alias("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", "metrics.prometheus.response_time_as_milliseconds", same),
     alias("LOG_LEVEL", "log.level", level),
     alias("LOG_FORMAT", "log.format", str::to_lowercase),
 ];
@@ -141,6 +153,7 @@ impl Environment {
         }
         self.runtime_directory(layer);
         redis_names::layer(self, layer, notes, errors);
+        self.metrics(layer, notes, errors);
         for Refused { variable, is_so_anyway, right } in REFUSED {
             if let Some(value) = self.get(variable).filter(|value| !is_so_anyway(value)) {
                 errors.push(SettingsError::Invalid {

@@ -16,13 +16,14 @@ use config::ValueKind;
 use super::error::SettingsError;
 use super::grpc_tls;
 use super::log::{LogFilter, LogFormat, LogSettings};
+use super::metrics;
 use super::redis_server;
 use super::schema::{self, Kind};
 use super::sources::Layer;
 use super::text::{self, Parsed};
 use super::{
-    AdminSettings, GrpcSettings, HttpSettings, MemorySettings, MetricsSettings, ResponseSettings, RulesSettings,
-    RuntimeSettings, Settings, ShutdownSettings, StoreKind, StoreSettings,
+    AdminSettings, GrpcSettings, HttpSettings, MemorySettings, ResponseSettings, RulesSettings, RuntimeSettings,
+    Settings, ShutdownSettings, StoreKind, StoreSettings,
 };
 use crate::rules::{Algorithm, Compatibility, Defaults};
 use crate::window::{Charging, Precision};
@@ -54,7 +55,7 @@ pub(super) fn settings(merged: &Layer, defaults: &Layer, errors: &mut Vec<Settin
         shadow_mode: read.switch("shadow_mode"),
         quota_mode: read.switch("quota_mode"),
         near_limit_ratio: read.parsed("near_limit_ratio", text::ratio),
-        metrics: MetricsSettings { series_max: read.whole("metrics.series_max", 0..=1_000_000) },
+        metrics: metrics::metrics(&mut read),
         log: LogSettings {
             filter: read.parsed("log.level", LogFilter::parse),
             format: read.choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),

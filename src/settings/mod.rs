@@ -18,6 +18,7 @@ mod error;
 mod grpc_tls;
 mod log;
 mod meaning;
+mod metrics;
 mod profile;
 mod redis_server;
 mod redis_url;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 pub use error::{Note, SettingsError, SettingsErrors};
 pub use log::{LogFilter, LogFormat, LogSettings};
+pub use metrics::{ListenAddress, MetricsSettings, PrometheusSettings};
 pub use redis_url::{RedisAddress, RedisCredentials, RedisSentinels, RedisUrl, Secret};
 pub(crate) use yaml::lines;
 
@@ -222,13 +224,6 @@ pub struct ResponseSettings {
     /// Whether dynamic metadata holds the question and the rules' metadata; `tidegate.never_passes` is sent in any
     /// case.
     pub dynamic_metadata: bool,
-}
-
-/// Metrics.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetricsSettings {
-    /// Most series that callers' values name; those of the rules themselves are not among them.
-    pub series_max: usize,
 }
 
 /// The end of the process.

@@ -31,10 +31,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use adaptive::AdaptiveLimits;
+pub use scrape::Scraper;
 pub use server::WebLimits;
 
 use crate::health::Health;
-use crate::metrics::Metrics;
 use crate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 
 /// Something that decides requests.
@@ -67,10 +67,8 @@ pub struct WebState<A> {
     pub answer: A,
     /// Shown by `/healthcheck`.
     pub health: Health,
-    /// Shown by `/metrics`.
-    pub metrics: Metrics,
-    /// Shown by `/metrics` as well, where limits adapt.
-    pub adaptive: Option<AdaptiveLimits>,
+    /// Writes what `/metrics` shows.
+    pub scraper: Scraper,
 }
 
 /// Serves all routes until `shutdown`, then lets the requests that are under way finish.
@@ -86,10 +84,10 @@ pub async fn serve<A: Answer>(
 
 /// All routes.
 pub fn router<A: Answer>(state: WebState<A>, limits: &WebLimits) -> Router {
-    let WebState { answer, health, metrics, adaptive } = state;
+    let WebState { answer, health, scraper } = state;
     json::router(answer, limits)
         .merge(Router::new().route("/healthcheck", any(healthcheck)).with_state(health))
-        .merge(scrape::router(metrics, adaptive))
+        .merge(scraper.router("/metrics"))
         .fallback(not_found)
 }
 

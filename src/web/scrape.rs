@@ -1,7 +1,8 @@
 //! The metrics over HTTP.
 //!
 //! With 100,000 busy rules the text has tens of megabytes, and no other request should wait while it is written. So a
-//! thread of its own writes it, in pieces, and stays at most a few pieces ahead of the socket: it is never held whole.
+//! thread of its own writes it, in pieces, and stays at most a few pieces ahead of the socket: it is never held whole,
+//! unless it is written by a mapping, which sums first.
 //! Few scrapes run at once and each has a deadline, so a reader that dawdles costs one of few places for a while, and
 //! not memory.
 
@@ -28,6 +29,7 @@ use super::adaptive::AdaptiveLimits;
 use super::process::Process;
 use crate::metrics::Metrics;
 use crate::metrics::exposition::CONTENT_TYPE;
+use crate::metrics::mapped::MappedMetrics;
 
 /// Size of a piece in bytes: large enough that handing it over costs nothing beside writing it.
 const PIECE_BYTES: usize = 64 << 10;
@@ -41,10 +43,13 @@ const SCRAPES_MAX: usize = 4;
 /// Time for one scrape. Prometheus gives up after 10 s unless told otherwise.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Writes the metrics for whoever asks. Clones share the places.
 #[derive(Clone, Debug)]
-struct Scraper {
+pub struct Scraper {
     metrics: Metrics,
     adaptive: Option<AdaptiveLimits>,
+    /// The metrics under other names, in their stead.
+    mapped: Option<Arc<MappedMetrics>>,
     places: Arc<Semaphore>,
 }
 
@@ -56,10 +61,25 @@ struct PieceWriter {
     deadline: Instant,
 }
 
-/// The route `/metrics`, also for a listener of its own.
-pub fn router(metrics: Metrics, adaptive: Option<AdaptiveLimits>) -> Router {
-    let scraper = Scraper { metrics, adaptive, places: Arc::new(Semaphore::new(SCRAPES_MAX)) };
-    Router::new().route("/metrics", get(scrape)).with_state(scraper)
+// === impl Scraper ===
+
+impl Scraper {
+    /// Writes these metrics, and those of adaptive limits where limits adapt.
+    #[must_use]
+    pub fn new(metrics: Metrics, adaptive: Option<AdaptiveLimits>) -> Scraper {
+        Scraper { metrics, adaptive, mapped: None, places: Arc::new(Semaphore::new(SCRAPES_MAX)) }
+    }
+
+    /// Writes the metrics under these names instead. What is known of the process and of adaptive limits keeps its own.
+    #[must_use]
+    pub fn mapped(self, mapped: Option<MappedMetrics>) -> Scraper {
+        Scraper { mapped: mapped.map(Arc::new), ..self }
+    }
+
+    /// A route to them, for the HTTP port or a listener of its own.
+    pub fn router(&self, path: &str) -> Router {
+        Router::new().route(path, get(scrape)).with_state(self.clone())
+    }
 }
 
 async fn scrape(State(scraper): State<Scraper>) -> Response {
@@ -76,18 +96,28 @@ async fn scrape(State(scraper): State<Scraper>) -> Response {
     // The task ends by the deadline at the latest, and earlier when the reader hangs up: nobody needs to wait for it.
     tokio::task::spawn_blocking(move || {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(scraper.metrics));
+        let mapped = scraper.mapped.map(|mapped| mapped.text());
+        if mapped.is_none() {
+            registry.register_collector(Box::new(scraper.metrics));
+        }
         registry.register_collector(Box::new(Process));
         if let Some(adaptive) = scraper.adaptive {
             registry.register_collector(Box::new(adaptive));
         }
-        let written = encode_registry(&mut writer, &registry).and_then(|()| writer.finish());
+        let written = write_pieces(&mut writer, mapped.as_deref().unwrap_or_default())
+            .and_then(|()| encode_registry(&mut writer, &registry))
+            .and_then(|()| writer.finish());
         if written.is_err() {
             tracing::debug!("a scrape was not read to its end");
         }
         drop(place);
     });
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], Body::from_stream(pieces_of(received))).into_response()
+}
+
+/// Writes a text piece by piece.
+fn write_pieces(writer: &mut PieceWriter, text: &str) -> fmt::Result {
+    text.split_inclusive('\n').try_for_each(|line| fmt::Write::write_str(writer, line))
 }
 
 /// The pieces as they come. An empty one ends the text; without it the connection is cut, so that the reader does not

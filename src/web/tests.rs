@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::health::Component;
+use crate::metrics::Metrics;
 use crate::proto::envoy::service::ratelimit::v3::rate_limit_response::rate_limit::Unit;
 use crate::proto::envoy::service::ratelimit::v3::rate_limit_response::{Code, DescriptorStatus, RateLimit};
 
@@ -69,7 +70,7 @@ impl Server {
         let (answer, metrics, shutdown) = (ByDomain::default(), Metrics::default(), CancellationToken::new());
         let health = Health::new(&[Component::Rules]);
         let state =
-            WebState { answer: answer.clone(), health: health.clone(), metrics: metrics.clone(), adaptive: None };
+            WebState { answer: answer.clone(), health: health.clone(), scraper: Scraper::new(metrics.clone(), None) };
         let task = tokio::spawn(serve(listener, state, limits, shutdown.clone()));
         Server { address, answer, health, metrics, shutdown, task }
     }

@@ -192,6 +192,11 @@ impl Tidegate {
         listener("admin", &self.process.stdout()).expect("the start-up text names the operators' port")
     }
 
+    /// Where Prometheus is listened for, if it is asked for.
+    pub(crate) fn prometheus_address(&self) -> SocketAddr {
+        listener("prom", &self.process.stdout()).expect("a listener for Prometheus was asked for")
+    }
+
     pub(crate) fn rules(&self) -> &Rules {
         &self.rules
     }

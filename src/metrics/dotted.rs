@@ -116,7 +116,7 @@ impl Metrics {
         ControlFlow::Continue(())
     }
 
-    fn fixed(&self) -> [(&'static str, Value<'static>); 16] {
+    fn fixed(&self) -> [(&'static str, Value<'static>); 19] {
         let totals = self.totals();
         let (counter, gauge) = (Value::Counter, Value::Gauge);
         [
@@ -130,6 +130,9 @@ impl Metrics {
             ("tidegate.metric_series_dropped", counter(totals.series_dropped.get())),
             ("tidegate.memory_evictions", counter(totals.memory_evictions.get())),
             ("tidegate.statsd_lines_lost", counter(totals.statsd_lines_lost.get())),
+            ("tidegate.tls_handshake_failures", counter(totals.tls_handshake_failures.get())),
+            ("tidegate.tls_certificate_rejected", gauge(totals.tls_certificate_rejected.get())),
+            ("tidegate.tls_certificate_ends_at_seconds", gauge(totals.tls_certificate_ends_at.get())),
             ("tidegate.grpc_connections", gauge(totals.grpc_connections.get())),
             ("tidegate.memory_keys", gauge(totals.memory_keys.get())),
             ("tidegate.rules_loaded", gauge(totals.rules_loaded.get())),

@@ -1,14 +1,17 @@
 //! From environment variables to a layer.
 //!
-//! Two vocabularies: `TIDEGATE_` with a key's path, where an unknown name is a mistake, and the names of
-//! envoyproxy/ratelimit, of which those below are read so that a deployment can change its image and nothing else.
-//! Names outside both belong to others and are not looked at. A few of the reference's names ask for something that
-//! Tidegate doesn't have and whose absence would be noticed late (counting in another place, listening without TLS):
-//! these are refused unless they say what is the case anyway.
+//! Two vocabularies: `TIDEGATE_` with a key's path, and the names of envoyproxy/ratelimit, so that a deployment can change
+//! its image and nothing else. A name that means nothing here stops no start: what could be ours or the reference's is
+//! told, since it may be a slip or belong to another version; all others are not looked at. A few of the reference's names
+//! ask for something that Tidegate doesn't have and whose absence would be noticed late (counting in another place, rules
+//! from another source): these are refused unless they say what is the case anyway.
 //!
 //! The environment is an argument. Nothing here reads the process's own, so that tests hand in maps.
 
+mod left_alone;
 mod metrics;
+#[cfg(test)]
+mod page;
 mod redis_names;
 
 use std::collections::BTreeMap;
@@ -131,10 +134,11 @@ impl Environment {
                     }
                     layer.set(key.path, name, written(key.kind, value));
                 }
-                None => errors.push(SettingsError::UnknownVariable {
-                    name: name.clone(),
-                    suggestion: schema::suggest_variable(name),
-                }),
+                None => notes.push(Note::new(format!(
+                    "{} is left alone, because no setting has that name{}",
+                    quoted(name),
+                    schema::suggest_variable(name)
+                ))),
             }
         }
         layer
@@ -154,6 +158,7 @@ impl Environment {
         self.runtime_directory(layer);
         redis_names::layer(self, layer, notes, errors);
         self.metrics(layer, notes, errors);
+        left_alone::note(self, notes);
         for Refused { variable, is_so_anyway, right } in REFUSED {
             if let Some(value) = self.get(variable).filter(|value| !is_so_anyway(value)) {
                 errors.push(SettingsError::Invalid {
@@ -299,12 +304,17 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_refused_with_our_prefix_and_ignored_without() {
-        let (_, _, errors) = read(&[("TIDEGATE_GRPC_PROT", "1"), ("GRPC_PROT", "1"), ("PATH", "x")], "grpc.port");
+    fn unknown_names_are_told_with_our_prefix_and_ignored_without() {
+        let (_, notes, errors) = read(&[("TIDEGATE_GRPC_PROT", "1"), ("GRPC_PROT", "1"), ("PATH", "x")], "grpc.port");
         assert_eq!(
-            errors,
-            ["\"TIDEGATE_GRPC_PROT\" is set in the environment, but no setting has that name; \
-              did you mean TIDEGATE_GRPC_PORT?"]
+            (notes.as_slice(), errors),
+            (
+                ["\"TIDEGATE_GRPC_PROT\" is left alone, because no setting has that name; \
+                  did you mean TIDEGATE_GRPC_PORT?"
+                    .to_owned()]
+                .as_slice(),
+                vec![]
+            )
         );
         assert_eq!(value(&[("TIDEGATE_SETTINGS", "x"), ("TIDEGATE_GRPC_PROT", "")], "grpc.port"), None);
     }

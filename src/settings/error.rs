@@ -29,14 +29,6 @@ pub enum SettingsError {
         /// The nearest key as a subordinate clause; empty if none is near.
         suggestion: String,
     },
-    /// A variable with our prefix that does not exist.
-    #[error("{} is set in the environment, but no setting has that name{suggestion}", quoted(name))]
-    UnknownVariable {
-        /// The variable.
-        name: String,
-        /// The nearest variable as a subordinate clause; empty if none is near.
-        suggestion: String,
-    },
     /// A key that a file sets twice.
     #[error("{place} is set a second time in this file; keep one of the two")]
     Twice {

@@ -7,6 +7,7 @@
 //! been reached.
 
 mod adaptive;
+mod debug;
 mod error;
 mod port_tls;
 mod redis_server;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::adaptive::Adaptive;
+use self::debug::DebugPort;
 pub use self::error::{RunError, StartError};
 use self::redis_server::RedisMaker;
 use crate::clock::SystemClock;
@@ -68,6 +70,7 @@ pub struct App {
     http: TcpListener,
     /// Only if there are adaptive services.
     admin: Option<TcpListener>,
+    debug: DebugPort,
 }
 
 /// Makes a core's store.
@@ -122,12 +125,13 @@ impl App {
         let grpc = listen(&settings.grpc.host, settings.grpc.port, "grpc.port").await?;
         let http = listen(&settings.http.host, settings.http.port, "http.port").await?;
         let admin = adaptive::admin_listener(&settings.admin, &table).await?;
+        let debug = DebugPort::bind(&settings.debug).await;
         let store = StoreMaker::new(&settings);
         let health = Health::new(match store {
             StoreMaker::Memory(_) => &[],
             StoreMaker::Redis(..) => &[Component::Store],
         });
-        Ok(App { settings, metrics, health, table, reloader, loaded, store, grpc, acceptor, http, admin })
+        Ok(App { settings, metrics, health, table, reloader, loaded, store, grpc, acceptor, http, admin, debug })
     }
 
     /// Where the gRPC port listens.
@@ -157,7 +161,8 @@ impl App {
     /// # Errors
     /// When a worker can't be started.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RunError> {
-        let App { settings, metrics, health, table, reloader, store, grpc, acceptor, http, admin, loaded: _ } = self;
+        let App { settings, metrics, health, table, reloader, store, grpc, acceptor, http, admin, debug, loaded: _ } =
+            self;
         // In this order: nothing new is let in, what was let in is answered, everything else ends.
         let (stop, drain, end) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
@@ -178,6 +183,7 @@ impl App {
         let adaptive = Adaptive::new(table.clone(), &store, key_prefix, admin, settings.shutdown.timeout);
         let adaptive_view = adaptive.view();
         tasks.spawn(adaptive.run(stop.clone()));
+        tasks.spawn(debug.serve(table.clone(), metrics.clone(), settings.shutdown.timeout, stop.clone()));
         match &store {
             StoreMaker::Memory(store) => {
                 tasks.spawn(sweep(Arc::clone(store), metrics.clone(), stop.clone()));
@@ -410,6 +416,7 @@ impl fmt::Display for Greeting<'_> {
         if let Some(admin) = &app.admin {
             writeln!(f, "  admin  {}  /, /adaptive", address(admin.local_addr()))?;
         }
+        writeln!(f, "  debug  {}", app.debug)?;
         writeln!(f, "  rules  {}  {counts}", paths.join(", "))?;
         writeln!(f, "  store  {store}")?;
         let http = app.http_address().map_or_else(|_| "?".to_owned(), reachable);

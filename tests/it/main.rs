@@ -25,6 +25,7 @@ mod gates;
 mod lifecycle;
 mod overload;
 mod port_tls;
+mod ports;
 mod prometheus_source;
 mod proxy;
 mod records;

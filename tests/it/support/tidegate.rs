@@ -85,6 +85,7 @@ impl Launch {
             .setting("TIDEGATE_HTTP_HOST", "127.0.0.1")
             .setting("TIDEGATE_HTTP_PORT", "0")
             .setting("TIDEGATE_ADMIN_PORT", "0")
+            .setting("TIDEGATE_DEBUG_PORT", "0")
             // A busy machine must not look like a lost Redis; tests of deadlines set their own.
             .setting("TIDEGATE_STORE_DEADLINE", "10s")
             .setting("TIDEGATE_STORE_REDIS_RESPONSE_TIMEOUT", "20s")
@@ -190,6 +191,11 @@ impl Tidegate {
     /// Where operators of adaptive limits are served; rules must name a service.
     pub(crate) fn admin_address(&self) -> SocketAddr {
         listener("admin", &self.process.stdout()).expect("the start-up text names the operators' port")
+    }
+
+    /// Where the debug port is served.
+    pub(crate) fn debug_address(&self) -> SocketAddr {
+        listener("debug", &self.process.stdout()).expect("the start-up text names the debug port")
     }
 
     pub(crate) fn rules(&self) -> &Rules {

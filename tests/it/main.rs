@@ -11,6 +11,7 @@ mod support;
 
 mod adaptive;
 mod admin;
+mod ask;
 mod bad_input;
 mod batching;
 mod bench;

@@ -7,6 +7,7 @@
 //! been reached.
 
 mod adaptive;
+mod debug;
 mod error;
 mod metrics;
 mod port_tls;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::adaptive::Adaptive;
+use self::debug::DebugPort;
 pub use self::error::{RunError, StartError};
 use self::metrics::ShownMetrics;
 use self::redis_server::RedisMaker;
@@ -72,6 +74,7 @@ pub struct App {
     /// Only if there are adaptive services.
     admin: Option<TcpListener>,
     shown: ShownMetrics,
+    debug: DebugPort,
 }
 
 /// Makes a core's store.
@@ -124,12 +127,13 @@ impl App {
         let http = listen(&settings.http.host, settings.http.port, "http.port").await?;
         let admin = adaptive::admin_listener(&settings.admin, &table).await?;
         let shown = ShownMetrics::bind(&settings.metrics.prometheus, &metrics).await?;
+        let debug = DebugPort::bind(&settings.debug).await;
         let store = StoreMaker::new(&settings);
         let health = Health::new(match store {
             StoreMaker::Memory(_) => &[],
             StoreMaker::Redis(..) => &[Component::Store],
         });
-        Ok(App { settings, metrics, health, table, reloader, loaded, store, grpc, acceptor, http, admin, shown })
+        Ok(App { settings, metrics, health, table, reloader, loaded, store, grpc, acceptor, http, admin, shown, debug })
     }
 
     /// Where the gRPC port listens.
@@ -171,6 +175,7 @@ impl App {
             http,
             admin,
             mut shown,
+            debug,
             loaded: _,
         } = self;
         // In this order: nothing new is let in, what was let in is answered, everything else ends.
@@ -197,6 +202,7 @@ impl App {
             // The last flush comes when every call was answered.
             tasks.spawn(Statsd::new(statsd.clone(), metrics.clone()).run(end.clone()));
         }
+        tasks.spawn(debug.serve(table.clone(), metrics.clone(), settings.shutdown.timeout, stop.clone()));
         match &store {
             StoreMaker::Memory(store) => {
                 tasks.spawn(sweep(Arc::clone(store), metrics.clone(), stop.clone()));
@@ -418,6 +424,7 @@ impl fmt::Display for Greeting<'_> {
         if let Some(admin) = &app.admin {
             writeln!(f, "  admin  {}  /, /adaptive", address(admin.local_addr()))?;
         }
+        writeln!(f, "  debug  {}", app.debug)?;
         writeln!(f, "  rules  {}  {counts}", paths.join(", "))?;
         writeln!(f, "  store  {store}")?;
         let http = app.http_address().map_or_else(|_| "?".to_owned(), reachable);

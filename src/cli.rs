@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::admin::cli::Adaptive;
+use crate::ask::Ask;
 use crate::simulate::command::{Form, Options};
 
 /// What the process is asked to do.
@@ -40,6 +41,13 @@ pub enum Command {
         /// What to ask.
         asked: Adaptive,
     },
+    /// Make one rate limit call.
+    Ask {
+        /// The operator's settings file, for where the gRPC port is.
+        settings: Option<PathBuf>,
+        /// What to ask.
+        asked: Ask,
+    },
 }
 
 /// How the process ends: the codes of BSD's `sysexits.h`, which service managers know.
@@ -47,6 +55,8 @@ pub enum Command {
 pub enum ExitStatus {
     /// 0: done as asked, a signal to stop included.
     Success,
+    /// 1: `tidegate ask` was answered that the request is over a limit.
+    OverLimit,
     /// 64: the command line can't be understood.
     Usage,
     /// 69: something needed isn't to be had, such as a port that another process holds.
@@ -60,12 +70,18 @@ pub enum ExitStatus {
 }
 
 const CODES: &str = "\
-Exit codes: 0 success; 64 the command line is wrong; 69 something needed is not available (a port is taken, \
+Exit codes: 0 success; 1 the answer to `tidegate ask` is OVER_LIMIT; 64 the command line is wrong; 69 something needed is not available (a port is taken, \
 nobody answers); \
 71 the operating system refused; 74 the output can't be written; 78 settings or rules are wrong. The first SIGTERM \
 or SIGINT ends the process in order, with 0; a SIGINT more than a second later at once, with 130.
 
 Every setting, with its default and its environment variable: config/settings.yaml.";
+
+const ASK_CODES: &str = "\
+Exit codes: 0 OK; 1 OVER_LIMIT; 64 the question is wrong; 69 nobody answered in time, or with an error; 74 the answer \
+can't be written; 78 the settings are wrong.
+
+Example: tidegate ask --domain shop user=ada path=/cart --descriptor user=bob --look";
 
 /// A global rate limit service for Envoy.
 #[derive(Debug, Parser)]
@@ -98,6 +114,9 @@ enum Word {
     Simulate(SimulateArguments),
     /// See adaptive limits and the reasons for them, freeze, set or reset them
     Adaptive(Adaptive),
+    /// Make one rate limit call, as Envoy would, and tell the answer
+    #[command(after_help = ASK_CODES)]
+    Ask(Ask),
 }
 
 #[derive(Debug, Args)]
@@ -149,6 +168,7 @@ where
         Some(Word::Check { files }) => Command::Check { settings, files },
         Some(Word::Simulate(arguments)) => Command::Simulate { settings, options: arguments.options() },
         Some(Word::Adaptive(asked)) => Command::Adaptive { settings, asked },
+        Some(Word::Ask(asked)) => Command::Ask { settings, asked },
     })
 }
 
@@ -180,6 +200,7 @@ impl ExitStatus {
     pub const fn code(self) -> u8 {
         match self {
             ExitStatus::Success => 0,
+            ExitStatus::OverLimit => 1,
             ExitStatus::Usage => 64,
             ExitStatus::Unavailable => 69,
             ExitStatus::OperatingSystem => 71,
@@ -215,6 +236,7 @@ mod tests {
         let help = CommandLine::command().render_help().to_string();
         let codes = [
             ExitStatus::Success,
+            ExitStatus::OverLimit,
             ExitStatus::Usage,
             ExitStatus::Unavailable,
             ExitStatus::OperatingSystem,
@@ -256,6 +278,19 @@ mod tests {
             "reset a --reason b --by ada --settings s.yaml",
         ] {
             assert!(matches!(command(&format!("tidegate adaptive {line}")), Ok(Command::Adaptive { .. })), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_question_names_its_domain_and_something_to_ask_about() {
+        for line in ["user=ada", "--descriptor user=ada", "user=ada path=/ --hits 2 --json", "user=ada --look"] {
+            assert!(
+                matches!(command(&format!("tidegate ask --domain shop {line}")), Ok(Command::Ask { .. })),
+                "{line}"
+            );
+        }
+        for line in ["user=ada", "--domain shop", "--domain shop a=b --hits 0", "--domain shop a=b --look --hits 2"] {
+            assert_eq!(command(&format!("tidegate ask {line}")), Err(ExitStatus::Usage), "{line}");
         }
     }
 

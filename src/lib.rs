@@ -25,6 +25,7 @@ pub mod decision;
 pub mod limiter;
 // Layer 5: edges.
 pub mod admin;
+pub mod ask;
 pub mod logging;
 pub mod prometheus;
 pub mod proto;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tidegate::admin::{self, cli::Adaptive};
 use tidegate::app::{App, RunError, StartError, count};
+use tidegate::ask::{self, Ask, Verdict};
 use tidegate::cli::{self, Command, ExitStatus};
 use tidegate::clock::{Clock, SystemClock};
 use tidegate::open_files;
@@ -37,14 +38,16 @@ fn main() -> ExitCode {
             return cli::status_of(&error).into();
         }
     };
+    let success = |()| ExitStatus::Success;
     let done = match command {
-        Command::Serve { settings } => serve(settings),
-        Command::Check { settings, files } => check(settings, &files),
-        Command::Simulate { settings, options } => simulate(settings, options),
-        Command::Adaptive { settings, asked } => adaptive(settings, &asked),
+        Command::Serve { settings } => serve(settings).map(success),
+        Command::Check { settings, files } => check(settings, &files).map(success),
+        Command::Simulate { settings, options } => simulate(settings, options).map(success),
+        Command::Adaptive { settings, asked } => adaptive(settings, &asked).map(success),
+        Command::Ask { settings, asked } => ask(settings, &asked),
     };
     match done {
-        Ok(()) => ExitStatus::Success.into(),
+        Ok(status) => status.into(),
         Err(Failure { status, text }) => {
             eprintln!("tidegate: {text}");
             status.into()
@@ -130,6 +133,21 @@ fn adaptive(file: Option<PathBuf>, asked: &Adaptive) -> Result<(), Failure> {
         Err(admin::cli::Failure::Wrong(text)) => Err(Failure { status: ExitStatus::Usage, text }),
         Err(admin::cli::Failure::Unavailable(text)) => Err(Failure { status: ExitStatus::Unavailable, text }),
         Err(admin::cli::Failure::Output(error)) => unwritten(&error),
+    }
+}
+
+/// Makes one rate limit call.
+fn ask(file: Option<PathBuf>, asked: &Ask) -> Result<ExitStatus, Failure> {
+    let settings = if asked.needs_settings() { Some(read_settings(file)?.0) } else { None };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
+    let grpc = settings.as_ref().map(|settings| &settings.grpc);
+    match runtime.block_on(asked.run(grpc, |told| write(&told))) {
+        Ok(Verdict::Ok) => Ok(ExitStatus::Success),
+        Ok(Verdict::OverLimit) => Ok(ExitStatus::OverLimit),
+        Err(ask::Failure::Wrong(text)) => Err(Failure { status: ExitStatus::Usage, text }),
+        Err(ask::Failure::Unavailable(text)) => Err(Failure { status: ExitStatus::Unavailable, text }),
+        Err(ask::Failure::Output(error)) => unwritten(&error).map(|()| ExitStatus::Success),
     }
 }
 

@@ -6,7 +6,6 @@
 //! no such page can; and one that changes something must come from no page at all and be JSON, which a page can't send
 //! to a stranger without asking first.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -15,6 +14,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::refuse;
+use crate::web::host::is_ours;
 
 pub(super) async fn guard(host: Arc<str>, request: Request, next: Next) -> Response {
     match refusal(&host, request.method(), request.headers()) {
@@ -44,15 +44,6 @@ fn refusal(own_host: &str, method: &Method, headers: &HeaderMap) -> Option<(Stat
         return Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content-type must be application/json"));
     }
     None
-}
-
-/// Whether a `Host` can't have been chosen by a page of somebody else's.
-fn is_ours(own_host: &str, named: &str) -> bool {
-    let host = match named.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or("", |(host, _)| host),
-        None => named.split_once(':').map_or(named, |(host, _)| host),
-    };
-    host.parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost") || host.eq_ignore_ascii_case(own_host)
 }
 
 #[cfg(test)]

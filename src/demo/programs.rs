@@ -68,12 +68,13 @@ const LISTENERS_MAX: usize = 4;
 const REPLICAS: usize = 2;
 
 /// What differs from Tidegate's defaults. A demo on a busy machine shouldn't fail open because of a slow moment.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("TIDEGATE_GRPC_HOST", "127.0.0.1"),
     ("TIDEGATE_GRPC_PORT", "0"),
     ("TIDEGATE_HTTP_HOST", "127.0.0.1"),
     ("TIDEGATE_HTTP_PORT", "0"),
     ("TIDEGATE_ADMIN_PORT", "0"),
+    ("TIDEGATE_DEBUG_PORT", "0"),
     ("TIDEGATE_STORE_DEADLINE", "1s"),
 ];
 

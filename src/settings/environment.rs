@@ -52,6 +52,8 @@ const ALIASES: &[Alias] = &[
     alias("GRPC_MAX_CONNECTION_AGE_GRACE", "grpc.connection_age_grace", same),
     alias("HOST", "http.host", same),
     alias("PORT", "http.port", whole),
+    alias("DEBUG_HOST", "debug.host", same),
+    alias("DEBUG_PORT", "debug.port", whole),
     alias("MERGE_DOMAIN_CONFIG", "rules.merge_domains", same),
     alias("CACHE_KEY_PREFIX", "store.key_prefix", same),
     alias("REDIS_TIMEOUT", "store.redis.connect_timeout", same),

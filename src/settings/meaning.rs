@@ -22,8 +22,8 @@ use super::schema::{self, Kind};
 use super::sources::Layer;
 use super::text::{self, Parsed};
 use super::{
-    AdminSettings, GrpcSettings, HttpSettings, MemorySettings, ResponseSettings, RulesSettings, RuntimeSettings,
-    Settings, ShutdownSettings, StoreKind, StoreSettings,
+    AdminSettings, DebugSettings, GrpcSettings, HttpSettings, MemorySettings, ResponseSettings, RulesSettings,
+    RuntimeSettings, Settings, ShutdownSettings, StoreKind, StoreSettings,
 };
 use crate::rules::{Algorithm, Compatibility, Defaults};
 use crate::window::{Charging, Precision};
@@ -44,11 +44,12 @@ const PATHS_MAX: usize = 1_000;
 /// The settings that the merged layers mean. Where `errors` has grown, they must not be used.
 pub(super) fn settings(merged: &Layer, defaults: &Layer, errors: &mut Vec<SettingsError>) -> Settings {
     let mut read = Reader { merged, defaults, errors };
-    let (grpc, http, admin) = ports(&mut read);
+    let Ports { grpc, http, admin, debug } = ports(&mut read);
     Settings {
         grpc,
         http,
         admin,
+        debug,
         rules: rules(&mut read),
         store: store(&mut read),
         response: response(&mut read),
@@ -68,10 +69,17 @@ pub(super) fn settings(merged: &Layer, defaults: &Layer, errors: &mut Vec<Settin
     }
 }
 
-/// The three ports, of which no two may be the same.
-fn ports(read: &mut Reader<'_>) -> (GrpcSettings, HttpSettings, AdminSettings) {
+/// The ports, of which no two may be the same.
+struct Ports {
+    grpc: GrpcSettings,
+    http: HttpSettings,
+    admin: AdminSettings,
+    debug: DebugSettings,
+}
+
+fn ports(read: &mut Reader<'_>) -> Ports {
     let mistakes = read.errors.len();
-    let (grpc, http, admin) = (grpc(read), http(read), admin(read));
+    let (grpc, http, admin, debug) = (grpc(read), http(read), admin(read), debug(read));
     // After a mistake a default may stand in for what was meant.
     if read.errors.len() == mistakes {
         let named = |name: &'static str, host: &str, port: u16| (name, host.to_owned(), port);
@@ -79,12 +87,13 @@ fn ports(read: &mut Reader<'_>) -> (GrpcSettings, HttpSettings, AdminSettings) {
             named("grpc", &grpc.host, grpc.port),
             named("http", &http.host, http.port),
             named("admin", &admin.host, admin.port),
+            named("debug", &debug.host, debug.port),
         ];
         for (index, one) in all.iter().enumerate() {
             all[index + 1..].iter().for_each(|other| apart(read, one, other));
         }
     }
-    (grpc, http, admin)
+    Ports { grpc, http, admin, debug }
 }
 
 /// Notes a mistake if two ports can't be had at once.
@@ -147,6 +156,10 @@ fn http(read: &mut Reader<'_>) -> HttpSettings {
 
 fn admin(read: &mut Reader<'_>) -> AdminSettings {
     AdminSettings { host: read.parsed("admin.host", text::host), port: read.whole("admin.port", 0..=u16::MAX) }
+}
+
+fn debug(read: &mut Reader<'_>) -> DebugSettings {
+    DebugSettings { host: read.parsed("debug.host", text::host), port: read.whole("debug.port", 0..=u16::MAX) }
 }
 
 fn rules(read: &mut Reader<'_>) -> RulesSettings {

@@ -60,6 +60,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// The port for operators of adaptive limits.
     pub admin: AdminSettings,
+    /// The port that shows the rules in force and their counts.
+    pub debug: DebugSettings,
     /// What is limited.
     pub rules: RulesSettings,
     /// Where counters live.
@@ -130,6 +132,15 @@ pub struct HttpSettings {
 /// The port for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminSettings {
+    /// IP address (without brackets) or name to listen on.
+    pub host: String,
+    /// TCP port; 0 for any free one.
+    pub port: u16,
+}
+
+/// The debug port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DebugSettings {
     /// IP address (without brackets) or name to listen on.
     pub host: String,
     /// TCP port; 0 for any free one.

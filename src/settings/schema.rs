@@ -55,6 +55,8 @@ pub(super) const KEYS: &[Key] = &[
     key("http.header_timeout", Kind::Word),
     key("admin.host", Kind::Text),
     key("admin.port", Kind::Word),
+    key("debug.host", Kind::Text),
+    key("debug.port", Kind::Word),
     key("rules.paths", Kind::Texts),
     key("rules.reload_interval", Kind::Word),
     key("rules.merge_domains", Kind::Word),

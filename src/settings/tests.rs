@@ -32,6 +32,7 @@ fn the_built_in_defaults_are_those_of_the_design() {
     let settings = Settings::default();
     assert_eq!((settings.grpc.host.as_str(), settings.grpc.port), ("0.0.0.0", 8081));
     assert_eq!((settings.http.host.as_str(), settings.http.port), ("0.0.0.0", 8080));
+    assert_eq!((settings.debug.host.as_str(), settings.debug.port), ("127.0.0.1", 6070));
     assert_eq!(settings.grpc.request_bytes_max, 256 << 10);
     assert_eq!(settings.grpc.connection_age, Some(Duration::from_secs(86_400)));
     assert_eq!(settings.rules.paths, [PathBuf::from("config/rules.yaml")]);
@@ -195,8 +196,16 @@ fn a_value_cannot_forge_a_line_of_the_log() {
 
 #[test]
 fn each_pair_of_ports_that_is_one_is_told() {
-    let environment = environment(&[("PORT", "6071"), ("TIDEGATE_GRPC_PORT", "6071")]).unwrap_err();
-    let pairs = ["grpc.port or http.port", "grpc.port or admin.port", "http.port or admin.port"];
+    let environment =
+        environment(&[("PORT", "6071"), ("TIDEGATE_GRPC_PORT", "6071"), ("DEBUG_PORT", "6071")]).unwrap_err();
+    let pairs = [
+        "grpc.port or http.port",
+        "grpc.port or admin.port",
+        "grpc.port or debug.port",
+        "http.port or admin.port",
+        "http.port or debug.port",
+        "admin.port or debug.port",
+    ];
     for pair in pairs {
         assert!(environment.contains(&format!("set {pair} to another port")), "{pair}: {environment}");
     }

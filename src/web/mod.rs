@@ -7,12 +7,17 @@
 //! | `GET /metrics` | the metrics as text ([`scrape`]) |
 //! | anything else | 404 |
 //!
+//! A port of its own shows the rules in force and their counts ([`debug`]).
+//!
 //! The routes are a plain function from state to router, and know nothing of sockets; [`server`] accepts connections
 //! and holds callers to their time and number. The decision itself lies behind [`Answer`].
 
 pub mod adaptive;
 pub(crate) mod body;
+pub mod debug;
+pub(crate) mod host;
 pub mod json;
+mod pieces;
 pub mod process;
 pub mod request;
 pub mod scrape;

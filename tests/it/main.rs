@@ -11,6 +11,7 @@ mod support;
 
 mod adaptive;
 mod admin;
+mod ask;
 mod bad_input;
 mod batching;
 mod bench;
@@ -26,6 +27,7 @@ mod lifecycle;
 mod mapping;
 mod overload;
 mod port_tls;
+mod ports;
 mod prometheus_source;
 mod proxy;
 mod records;

@@ -14,7 +14,20 @@ const LAYERS: [&[&str]; 8] = [
     &["rules"],
     &["counters", "health", "metrics", "table"],
     &["control", "decision", "limiter"],
-    &["admin", "http", "logging", "prometheus", "proto", "reload", "rls", "settings", "simulate", "statsd", "web"],
+    &[
+        "admin",
+        "ask",
+        "http",
+        "logging",
+        "prometheus",
+        "proto",
+        "reload",
+        "rls",
+        "settings",
+        "simulate",
+        "statsd",
+        "web",
+    ],
     &["app", "cli", "main", "open_files"],
     &["bench", "bin", "demo", "proxy", "shop"],
 ];
@@ -45,7 +58,7 @@ const DOORS: [(&str, &str); 2] = [("src/clock.rs", "SystemTime"), ("src/rules/so
 const CONFINED: [(&[&str], &[&str]); 2] = [
     (
         &["tonic", "tonic_health", "tonic_reflection", "prost", "prost_types"],
-        &["src/rls", "src/proto", "src/web", "src/bench", "src/proxy"],
+        &["src/rls", "src/proto", "src/web", "src/ask", "src/bench", "src/proxy"],
     ),
     (&["redis"], &["src/counters/redis", "src/control/record/redis", "src/bench"]),
 ];

@@ -149,11 +149,12 @@ impl Programs {
 
 /// What differs from Tidegate's defaults: ports of the system's choice, no reading of rules meanwhile, room for all
 /// counters, and patience where a closed loop of 256 calls makes each of them wait.
-pub const SETTINGS: [(&str, &str); 7] = [
+pub const SETTINGS: [(&str, &str); 8] = [
     ("TIDEGATE_GRPC_HOST", "127.0.0.1"),
     ("TIDEGATE_GRPC_PORT", "0"),
     ("TIDEGATE_HTTP_HOST", "127.0.0.1"),
     ("TIDEGATE_HTTP_PORT", "0"),
+    ("TIDEGATE_DEBUG_PORT", "0"),
     ("TIDEGATE_RULES_RELOAD_INTERVAL", "1h"),
     ("TIDEGATE_STORE_DEADLINE", "1s"),
     ("TIDEGATE_STORE_MEMORY_KEYS_MAX", "4000000"),

@@ -85,6 +85,7 @@ impl Launch {
             .setting("TIDEGATE_HTTP_HOST", "127.0.0.1")
             .setting("TIDEGATE_HTTP_PORT", "0")
             .setting("TIDEGATE_ADMIN_PORT", "0")
+            .setting("TIDEGATE_DEBUG_PORT", "0")
             // A busy machine must not look like a lost Redis; tests of deadlines set their own.
             .setting("TIDEGATE_STORE_DEADLINE", "10s")
             .setting("TIDEGATE_STORE_REDIS_RESPONSE_TIMEOUT", "20s")
@@ -195,6 +196,11 @@ impl Tidegate {
     /// Where Prometheus is listened for, if it is asked for.
     pub(crate) fn prometheus_address(&self) -> SocketAddr {
         listener("prom", &self.process.stdout()).expect("a listener for Prometheus was asked for")
+    }
+
+    /// Where the debug port is served.
+    pub(crate) fn debug_address(&self) -> SocketAddr {
+        listener("debug", &self.process.stdout()).expect("the start-up text names the debug port")
     }
 
     pub(crate) fn rules(&self) -> &Rules {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::Either;
+use futures_util::future::{BoxFuture, Either};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -114,7 +114,7 @@ impl<S: CounterStore> Remembering<S> {
     }
 
     /// What is left to ask, and per charge the answer that is known.
-    fn look_up(&self, charges: &Charges) -> (Charges, SmallVec<[Option<Tally>; 4]>) {
+    fn look_up(&self, charges: &Charges) -> (Charges, Known) {
         let known = charges.members.iter().map(|charge| match (&charge.policy, charge.hits) {
             (Policy::ReferenceWindow(window), Hits::Add(_)) if self.memory.is_over(&charge.key, window.limit()) => {
                 let used = u64::from(window.limit()) + 1;
@@ -122,7 +122,7 @@ impl<S: CounterStore> Remembering<S> {
             }
             _ => None,
         });
-        let known: SmallVec<[Option<Tally>; 4]> = known.collect();
+        let known: Known = known.collect();
         let spares = charges.charging == Charging::OnlyOver && known.iter().any(Option::is_some);
         let rest = charges.members.iter().zip(&known).filter(|(_, known)| known.is_none());
         let rest = rest.map(|(charge, _)| match charge.hits {
@@ -131,19 +131,20 @@ impl<S: CounterStore> Remembering<S> {
         });
         (Charges { members: rest.collect(), charging: charges.charging }, known)
     }
-}
 
-impl<S: CounterStore> CounterStore for Remembering<S> {
-    fn charge<'s>(
-        &'s self,
-        charges: &Charges,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<Tallies, StoreError>> + Send + Unpin + use<'s, S> {
+    /// The same, unless the decision is to be asked whole.
+    fn known_of(&self, charges: &Charges) -> Option<(Charges, Known)> {
         let is_gated = charges.members.iter().any(|charge| matches!(charge.policy, Policy::Gate(_)));
-        if is_gated || charges.charging == Charging::AllOrNothing {
-            return Either::Left(self.store.charge(charges, deadline));
-        }
-        let (rest, known) = self.look_up(charges);
+        (!is_gated && charges.charging != Charging::AllOrNothing).then(|| self.look_up(charges))
+    }
+
+    /// Asks about what isn't known, and remembers what is over.
+    fn charge_rest<'s>(
+        &'s self,
+        rest: &Charges,
+        known: Known,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Tallies, StoreError>> + Send + use<'s, S> {
         let shared = rest.members.iter().map(|charge| match (&charge.policy, charge.hits) {
             (Policy::ReferenceWindow(window), Hits::Add(_)) => Some((charge.key.clone(), *window)),
             (Policy::ReferenceWindow(_), Hits::GiveBack(_)) => {
@@ -153,12 +154,11 @@ impl<S: CounterStore> CounterStore for Remembering<S> {
             _ => None,
         });
         let shared: SmallVec<[Option<(CounterKey, ReferenceWindow)>; 4]> = shared.collect();
-        let asked = if rest.members.is_empty() {
-            Either::Left(ready(Ok(Tallies::new())))
-        } else {
-            Either::Right(self.store.charge(&rest, deadline))
+        let asked = match rest.members.is_empty() {
+            true => Either::Left(ready(Ok(Tallies::new()))),
+            false => Either::Right(self.store.charge(rest, deadline)),
         };
-        Either::Right(asked.map(move |answer| {
+        asked.map(move |answer| {
             let tallies = answer?;
             for (tally, shared) in tallies.iter().zip(shared) {
                 if let Some((key, window)) = shared.filter(|_| tally.verdict.is_over()) {
@@ -168,7 +168,25 @@ impl<S: CounterStore> CounterStore for Remembering<S> {
             let mut asked = tallies.into_iter();
             let never = || unreachable!("a store answers each charge");
             Ok(known.into_iter().map(|known| known.or_else(|| asked.next()).unwrap_or_else(never)).collect())
-        }))
+        })
+    }
+}
+
+/// Per charge the answer that needs no store.
+type Known = SmallVec<[Option<Tally>; 4]>;
+
+impl<S: CounterStore> CounterStore for Remembering<S> {
+    fn charge<'s>(
+        &'s self,
+        charges: &Charges,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Tallies, StoreError>> + Send + Unpin + use<'s, S> {
+        let future: BoxFuture<'s, _> = match self.known_of(charges) {
+            None => Box::pin(self.store.charge(charges, deadline)),
+            Some((rest, known)) => Box::pin(self.charge_rest(&rest, known, deadline)),
+        };
+        // In a box: every decision's future has room for this one, whatever its store.
+        future
     }
 }
 

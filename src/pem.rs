@@ -6,6 +6,8 @@
 
 mod validity;
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use rustls::pki_types::pem::PemObject;
@@ -61,10 +63,17 @@ pub fn key_in(bytes: &[u8], path: &Path, what: &str) -> Result<PrivateKeyDer<'st
 /// # Errors
 /// When it can't be read or is too long; as a sentence.
 pub fn read(path: &Path, what: &str) -> Result<Vec<u8>, String> {
-    let wrong = |reason: &dyn std::fmt::Display| format!("{what} in {} cannot be read: {reason}", path.display());
-    let length = std::fs::metadata(path).map_err(|error| wrong(&error))?.len();
-    if length > FILE_BYTES_MAX {
-        return Err(wrong(&format!("it has {length} bytes, and {FILE_BYTES_MAX} are allowed")));
+    // A key that was pasted where its file's name belongs must not be shown.
+    if path.to_string_lossy().contains(['\n', '\r']) || path.to_string_lossy().contains("-----BEGIN") {
+        return Err(format!("{what} takes the name of a file, and was given a text in PEM form"));
     }
-    std::fs::read(path).map_err(|error| wrong(&error))
+    let wrong = |reason: &dyn std::fmt::Display| format!("{what} in {} cannot be read: {reason}", path.display());
+    let file = File::open(path).map_err(|error| wrong(&error))?;
+    let mut bytes = Vec::new();
+    // Not by the file's length: a device has none.
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| wrong(&error))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(wrong(&format!("it has more than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
 }

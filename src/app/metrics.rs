@@ -71,6 +71,9 @@ fn mapped(settings: &PrometheusSettings, metrics: &Metrics) -> Option<MappedMetr
     None
 }
 
+/// Time for scrapes under way at the very end.
+const LAST_SCRAPE: Duration = Duration::from_secs(1);
+
 // === impl ShownMetrics ===
 
 impl ShownMetrics {
@@ -101,6 +104,8 @@ impl ShownMetrics {
     /// Serves the port, if there is one, until `shutdown`.
     pub(super) async fn serve(self, scraper: Scraper, limits: WebLimits, shutdown: CancellationToken) {
         if let Some((listener, path)) = self.port {
+            // It is the last port to close, when all calls were answered: nobody waits for a reader then.
+            let limits = WebLimits { drain_timeout: LAST_SCRAPE, ..limits };
             serve_router(listener, scraper.router(&path), limits, shutdown).await;
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Limits per second are most of the writes and the least worth keeping, so the reference service lets them have a
 //! server of their own. A decision that touches one of the two is made there, as if there were no other; one that touches
-//! both is made in two steps ([`split`]). Gates are on the main server, where the records are.
+//! both is made in two steps (`split`). Gates are on the main server, where the records are.
 
 use std::future::Future;
 

@@ -84,9 +84,12 @@ where
     F: Future<Output = Result<Tallies, StoreError>>,
 {
     let charge = |part: &Part| ask(part.place, &part.charges);
+    let each = |asked: &Charges| {
+        let answers = try_join_all(parts.iter().map(|part| ask(part.place, &part.of(asked))));
+        answers.map_ok(|answers| together(charges, parts.iter().zip(answers)))
+    };
     if charges.charging == Charging::Each {
-        let answers = try_join_all(parts.iter().map(&charge)).await?;
-        return Ok(together(charges, parts.iter().zip(answers)));
+        return each(charges).await;
     }
     let look = |part: &Part| {
         ask(part.place, &part.look()).map_ok(|mut tallies| {
@@ -96,6 +99,16 @@ where
     };
     let looks = try_join_all(parts.iter().map(look)).await?;
     let seen = together(charges, parts.iter().zip(looks.iter().cloned()));
+    if charges.charging == Charging::OnlyOver {
+        // Who is over is charged, and the others only if nobody is: as one place decides it, here for all of them.
+        let mut asked = Charges { charging: Charging::Each, ..charges.clone() };
+        if seen.iter().any(|tally| tally.verdict.is_over()) {
+            for (charge, _) in asked.members.iter_mut().zip(&seen).filter(|(_, tally)| !tally.verdict.is_over()) {
+                charge.hits = Hits::Add(0);
+            }
+        }
+        return each(&asked).await;
+    }
     let refusal = refusal(&charges.members, &seen);
     if refusal == Refusal::Others {
         return Ok(seen);
@@ -124,9 +137,16 @@ where
 // === impl Part ===
 
 impl Part {
+    /// What is here of these charges, which are the decision's, perhaps with other hits.
+    fn of(&self, charges: &Charges) -> Charges {
+        let here = self.charges.members.iter().zip(&self.indexes);
+        let members = here.map(|(charge, index)| Charge { hits: charges.members[*index].hits, ..charge.clone() });
+        Charges { members: members.collect(), charging: charges.charging }
+    }
+
     /// The same charges in a decision that can't be made.
     fn look(&self) -> Charges {
-        let mut look = self.charges.clone();
+        let mut look = Charges { charging: Charging::AllOrNothing, ..self.charges.clone() };
         let key = look.members[0].key.of_nothing();
         let policy = Policy::FixedWindow(FixedWindow::new(0, Window::from(Unit::Second)));
         look.members.insert(0, Charge { key, policy, hits: Hits::Add(1), enforcement: Enforcement::Enforced });
@@ -248,6 +268,20 @@ mod tests {
                 prop_assert_eq!(told(&tallies), told(&alone), "{:?}", charges);
             }
         }
+    }
+
+    #[test]
+    fn where_only_who_is_over_is_charged_each_is_charged_once_and_the_others_of_all_places_are_spared() {
+        let places = [store(), store()];
+        let only_over = |members: Vec<Charge>| Charges { members: members.into(), charging: Charging::OnlyOver };
+        let both = || vec![charge(0, 1, 1, Enforcement::Enforced), charge(1, 1, 9, Enforcement::Enforced)];
+        let used = |tallies: &Tallies| tallies.iter().map(|tally| tally.used).collect::<Vec<_>>();
+        assert_eq!(used(&over_places(&places, &only_over(both()))), [1, 1], "nobody is over");
+        assert_eq!(used(&over_places(&places, &only_over(both()))), [2, 1], "one is");
+        assert_eq!(used(&over_places(&places, &only_over(both()))), [3, 1]);
+        let mut back = both();
+        back[0].hits = Hits::GiveBack(2);
+        assert_eq!(used(&over_places(&places, &only_over(back))), [1, 2], "given back once");
     }
 
     #[test]

@@ -78,6 +78,8 @@ const RULE_PREFIX: &str = "ratelimit.service.rate_limit.";
 /// Longest name in bytes.
 pub const NAME_BYTES_MAX: usize = RULE_PREFIX.len() + PATH_BYTES_MAX + ".total_negative_hits".len();
 
+const TLS_ENDS_AT: &str = "tidegate.tls_certificate_ends_at_seconds";
+
 // === impl Metrics ===
 
 impl Metrics {
@@ -85,6 +87,10 @@ impl Metrics {
     /// methods without calls.
     pub fn each<B>(&self, mut take: impl FnMut(Name<'_>, Value<'_>) -> ControlFlow<B>) -> ControlFlow<B> {
         for (index, (name, value)) in (0..).zip(self.fixed()) {
+            // Without TLS there is no certificate, and a zero would look like one that ended long ago.
+            if name == TLS_ENDS_AT && matches!(value, Value::Gauge(0)) {
+                continue;
+            }
             take(Name(Parts::Fixed(index, name)), value)?;
         }
         let errors = self.inner.store_errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -132,7 +138,7 @@ impl Metrics {
             ("tidegate.statsd_lines_lost", counter(totals.statsd_lines_lost.get())),
             ("tidegate.tls_handshake_failures", counter(totals.tls_handshake_failures.get())),
             ("tidegate.tls_certificate_rejected", gauge(totals.tls_certificate_rejected.get())),
-            ("tidegate.tls_certificate_ends_at_seconds", gauge(totals.tls_certificate_ends_at.get())),
+            (TLS_ENDS_AT, gauge(totals.tls_certificate_ends_at.get())),
             ("tidegate.grpc_connections", gauge(totals.grpc_connections.get())),
             ("tidegate.memory_keys", gauge(totals.memory_keys.get())),
             ("tidegate.rules_loaded", gauge(totals.rules_loaded.get())),

@@ -67,6 +67,9 @@ const QUIET: Duration = Duration::from_millis(500);
 /// that never ask shall not take the places of those that do.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// Bytes that TLS holds for a client that doesn't read.
+const TLS_UNSENT_BYTES_MAX: usize = 16 * 1024;
+
 /// Unread request bytes that one connection, and one stream of it, may have on our side.
 const CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
@@ -116,7 +119,16 @@ async fn seal<S: CounterStore + Clone>(
         () = stop.cancelled() => timeout(QUIET, accepting).await.ok()?,
     };
     let error = match accepted {
-        Ok(Ok(stream)) => return Some(stream),
+        Ok(Ok(mut stream)) => {
+            // What the socket doesn't take waits in our own buffers, where it is noticed.
+            stream.get_mut().1.set_buffer_limit(Some(TLS_UNSENT_BYTES_MAX));
+            return Some(stream);
+        }
+        // A probe that connects and goes is nobody who was turned away.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            tracing::debug!(?peer, "a connection ended before its TLS handshake");
+            return None;
+        }
         Ok(Err(error)) => error,
         Err(_) => io::Error::new(io::ErrorKind::TimedOut, "it was not done in time"),
     };

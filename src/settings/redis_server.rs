@@ -175,6 +175,14 @@ impl Group {
             read.conflict(format!("{place} is sentinel, which takes {master} and {addresses}; set both"));
             return None;
         };
+        // A URL in its place would be shown, and with it a password.
+        if master.contains(['@', ':', '/']) || master.contains(char::is_whitespace) {
+            let place = read.place(&self.key("sentinel.master"));
+            read.conflict(format!(
+                "{place} is no name that sentinels give a master: it has no @, colon, slash or blank"
+            ));
+            return None;
+        }
         let credentials = RedisCredentials { username, password };
         let sentinels = RedisSentinels { master, addresses, credentials, password_file };
         Some(RedisUrl::at(RedisAddress::Sentinel(Box::new(sentinels))))

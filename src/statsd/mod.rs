@@ -1,6 +1,6 @@
 //! The metrics sent to a statsd server, for dashboards that were made for the reference service.
 //!
-//! Every interval one walk over the metrics: what counters have gained, and what gauges are ([`line`]), in pieces that
+//! Every interval one walk over the metrics: what counters have gained, and what gauges are ([`mod@line`]), in pieces that
 //! fit a packet or a write. The counters are the buffer: a piece is taken from them when it is about to be sent, so
 //! while the server is away nothing is queued, and all that was counted is sent when it is back. What is lost is the
 //! piece whose sending failed, and that is counted. Of UDP nobody learns what arrived.

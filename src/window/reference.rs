@@ -175,10 +175,12 @@ impl Sum {
 
     /// Reads a number as Redis writes it. More than [`HITS_MAX`] counts as that.
     pub(super) fn decode(bytes: &[u8]) -> Option<Sum> {
-        let is_number = (1..=DIGITS_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_digit);
+        let is_plain = bytes == b"0" || bytes.first().is_some_and(|first| *first != b'0');
+        let is_number = is_plain && bytes.len() <= DIGITS_MAX && bytes.iter().all(u8::is_ascii_digit);
         // 19 digits are less than 2^64.
         let number = || bytes.iter().fold(0_u64, |number, digit| number * 10 + u64::from(digit - b'0'));
-        is_number.then(|| Sum { hits: number().min(HITS_MAX) })
+        // As Redis's INCRBY takes it.
+        (is_number && i64::try_from(number()).is_ok()).then(|| Sum { hits: number().min(HITS_MAX) })
     }
 }
 

@@ -230,6 +230,11 @@ impl Record {
             Policy::Gate(_) => GATE,
             _ => (used.min(capacity) * u64::from(GATE - 1) / capacity) as u8,
         };
+        // Two of the reference's limits can share a key: the one with the longer window keeps it.
+        let empty_from_ms = match policy {
+            Policy::ReferenceWindow(_) => empty_from_ms.max(self.empty_from_ms()),
+            _ => empty_from_ms,
+        };
         self.0[EMPTY_FROM].copy_from_slice(&empty_from_ms.to_le_bytes()[..6]);
         self.0[FILL] = fill;
     }
@@ -254,10 +259,14 @@ impl Record {
         self.note(change.tally.used, change.empty_from_ms, policy);
     }
 
-    fn is_empty_at(&self, now: Timestamp) -> bool {
+    fn empty_from_ms(&self) -> u64 {
         let mut empty_from = [0; 8];
         empty_from[..6].copy_from_slice(&self.0[EMPTY_FROM]);
-        u64::from_le_bytes(empty_from) <= now.as_millis()
+        u64::from_le_bytes(empty_from)
+    }
+
+    fn is_empty_at(&self, now: Timestamp) -> bool {
+        self.empty_from_ms() <= now.as_millis()
     }
 
     fn fill(&self) -> u8 {

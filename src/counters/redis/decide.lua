@@ -213,7 +213,9 @@ for i = 1, keys do
   elseif kind == REFERENCE_WINDOW then
     local hits = 0
     if value then
-      if #value <= 19 and string.find(value, '^%d+$') then
+      -- As INCRBY takes it: no zero in front, and no more than 2^63 - 1.
+      local is_number = value == '0' or string.find(value, '^[1-9]%d*$')
+      if is_number and (#value < 19 or #value == 19 and value <= '9223372036854775807') then
         hits = min(tonumber(value), HITS_MAX)
       else
         fault[i] = UNREADABLE

@@ -432,7 +432,9 @@ fn have_one_form(one: &Policy, other: &Policy) -> bool {
                 && one.pair_format() == other.pair_format()
         }
         (Policy::FixedWindow(one), Policy::FixedWindow(other)) => one.window() == other.window(),
-        (Policy::Gate(_), Policy::Gate(_)) | (Policy::ReferenceWindow(_), Policy::ReferenceWindow(_)) => true,
+        (Policy::Gate(_), Policy::Gate(_)) => true,
+        // The key is kept as long as the policy says that is charged.
+        (Policy::ReferenceWindow(one), Policy::ReferenceWindow(other)) => one.seconds() == other.seconds(),
         (Policy::SlidingWindow(_), _) | (Policy::FixedWindow(_), _) | (Policy::ReferenceWindow(_), _) => false,
         (Policy::TokenBucket(_), _) | (Policy::Gate(_), _) => false,
     }

@@ -20,7 +20,7 @@ pub(crate) struct Trio {
 struct Sentinel {
     port: u16,
     _folder: TempDir,
-    _process: Process,
+    process: Process,
 }
 
 /// The name by which the master is watched.
@@ -44,7 +44,10 @@ impl Trio {
             replica.ask_as(SERVERS_PASSWORD, "INFO replication").await.contains("master_link_status:up").then_some(())
         })
         .await;
-        let sentinels: Vec<Sentinel> = (0..3).map(|_| Sentinel::start(master.port())).collect();
+        let mut sentinels = Vec::new();
+        for _ in 0..3 {
+            sentinels.push(Sentinel::start(master.port()).await);
+        }
         let trio = Trio { master, replica, sentinels };
         for sentinel in &trio.sentinels {
             eventually("a sentinel knows the others", PATIENCE, async || {
@@ -88,7 +91,26 @@ impl Trio {
 // === impl Sentinel ===
 
 impl Sentinel {
-    fn start(master: u16) -> Sentinel {
+    /// One that watches that master. Its port may be taken by somebody before it is there itself.
+    async fn start(master: u16) -> Sentinel {
+        const ATTEMPTS: usize = 5;
+        for _ in 0..ATTEMPTS {
+            let mut sentinel = Sentinel::launch(master);
+            let process = &mut sentinel.process;
+            let watches =
+                eventually("a sentinel watches its master or ends", PATIENCE, async || match process.exit_status() {
+                    Some(_) => Some(false),
+                    None => process.stdout().contains("+monitor").then_some(true),
+                });
+            if watches.await {
+                return sentinel;
+            }
+            println!("port {} was taken meanwhile; trying another", sentinel.port);
+        }
+        panic!("a sentinel did not start in {ATTEMPTS} attempts");
+    }
+
+    fn launch(master: u16) -> Sentinel {
         let (port, folder) = (free_port(), TempDir::new().unwrap());
         let file = folder.path().join("sentinel.conf");
         let lines = [
@@ -105,7 +127,7 @@ impl Sentinel {
         std::fs::write(&file, lines.join("\n") + "\n").unwrap();
         let mut command = Command::new(program("redis-server", None, "REQUIRE_REDIS").expect("was there before"));
         command.arg(file).arg("--sentinel");
-        Sentinel { port, _folder: folder, _process: Process::spawn("sentinel", &mut command) }
+        Sentinel { port, _folder: folder, process: Process::spawn("sentinel", &mut command) }
     }
 
     async fn about_master(&self) -> Option<String> {

@@ -109,7 +109,11 @@ async fn counters_arrive_over_tcp_as_the_reference_names_and_counts_them() {
     assert_eq!((of("a.b.c.within_limit"), of("a.b.c.over_limit")), (Some(4), None));
     assert_eq!(counters.get("ratelimit.service.config_load_success"), Some(&1));
     let gauge = "tidegate.rules_loaded:2|g";
-    assert!(received.lines.iter().filter(|line| *line == gauge).count() > 1, "gauges come each time");
+    eventually("gauges come each time", PATIENCE, async || {
+        read(&mut stream, &mut received);
+        (received.lines.iter().filter(|line| *line == gauge).count() > 1).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

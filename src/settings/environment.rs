@@ -365,22 +365,6 @@ mod tests {
     }
 
     #[test]
-    fn the_socket_type_makes_a_path_and_contradicts_nothing() {
-        let url = |url, kind| value(&[("REDIS_URL", url), ("REDIS_SOCKET_TYPE", kind)], "store.redis.url");
-        assert_eq!(url("redis:6379", "tcp").as_deref(), Some("redis:6379"));
-        assert_eq!(url("/run/r.sock", "").as_deref(), Some("/run/r.sock"));
-        assert_eq!(url("/run/r.sock", "unix").as_deref(), Some("/run/r.sock"));
-        assert_eq!(url("r.sock", "unix").as_deref(), Some("unix://r.sock"));
-        assert_eq!(url("redis", "unix").as_deref(), Some("unix://redis"));
-        assert_eq!(url("redis", "tcp").as_deref(), Some("redis"));
-        for (url, kind) in [("u:hunter2@redis:6379", "udp"), ("redis:6379", "unix"), ("/run/r.sock", "tcp")] {
-            let (_, _, errors) = read(&[("REDIS_URL", url), ("REDIS_SOCKET_TYPE", kind)], "store.redis.url");
-            assert_eq!(errors.len(), 1);
-            assert!(errors[0].starts_with("REDIS_SOCKET_TYPE is ") && !errors[0].contains("hunter2"), "{errors:?}");
-        }
-    }
-
-    #[test]
     fn tls_on_the_port_takes_all_that_it_needs() {
         let load = |variables: &[(&str, &str)]| super::super::Settings::load(None, variables.iter().copied());
         let on = [("GRPC_SERVER_USE_TLS", "true"), ("GRPC_SERVER_TLS_CERT", "/c.pem")];

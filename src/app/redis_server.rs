@@ -59,14 +59,13 @@ impl RedisMaker {
             store
         };
         let main = start(&self.main);
-        match (&self.per_second, over_limit) {
-            (None, None) => AnyStore::Redis(main),
-            (Some(per_second), None) => AnyStore::PerSecond(PerSecondStore::new(main, start(per_second))),
-            (None, Some(memory)) => AnyStore::Remembering(Remembering::new(InRedis::One(main), Arc::clone(memory))),
-            (Some(per_second), Some(memory)) => {
-                let store = InRedis::Two(PerSecondStore::new(main, start(per_second)));
-                AnyStore::Remembering(Remembering::new(store, Arc::clone(memory)))
-            }
+        let store = match &self.per_second {
+            None => InRedis::One(main),
+            Some(per_second) => InRedis::Two(PerSecondStore::new(main, start(per_second))),
+        };
+        match over_limit {
+            None => AnyStore::Redis(store),
+            Some(memory) => AnyStore::Remembering(Remembering::new(store, Arc::clone(memory))),
         }
     }
 }

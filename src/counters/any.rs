@@ -17,15 +17,13 @@ use super::{Charges, CounterStore, StoreError, Tallies};
 pub enum AnyStore {
     /// Counters of this process, shared by its cores.
     Memory(Arc<MemoryStore>),
-    /// Counters in Redis, by way of one core's connection.
-    Redis(RedisStore),
-    /// Counters in two Redis.
-    PerSecond(PerSecondStore),
+    /// Counters in Redis.
+    Redis(InRedis),
     /// Counters in Redis, in front of which those that are over are remembered.
     Remembering(Remembering<InRedis>),
 }
 
-/// Counters in one Redis, or in two.
+/// Counters in one Redis, or in two, by way of one core's connections.
 #[derive(Clone, Debug)]
 pub enum InRedis {
     /// All in one.
@@ -43,10 +41,7 @@ impl CounterStore for AnyStore {
         match self {
             AnyStore::Memory(store) => Either::Left(store.charge(charges, deadline)),
             AnyStore::Redis(store) => Either::Right(Either::Left(store.charge(charges, deadline))),
-            AnyStore::PerSecond(store) => Either::Right(Either::Right(Either::Left(store.charge(charges, deadline)))),
-            AnyStore::Remembering(store) => {
-                Either::Right(Either::Right(Either::Right(store.charge(charges, deadline))))
-            }
+            AnyStore::Remembering(store) => Either::Right(Either::Right(store.charge(charges, deadline))),
         }
     }
 }

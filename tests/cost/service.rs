@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::clock::SystemClock;
-use tidegate::counters::any::AnyStore;
+use tidegate::counters::any::{AnyStore, InRedis};
 use tidegate::counters::memory::{MemoryLimits, MemoryStore};
 use tidegate::decision::ProcessModes;
 use tidegate::limiter::{Limiter, LimiterOptions};
@@ -45,7 +45,7 @@ pub(crate) fn memory() -> AnyStore {
 
 /// Counters in that Redis, asked from that runtime.
 pub(crate) fn in_redis(redis: &Redis, runtime: &Runtime) -> AnyStore {
-    AnyStore::Redis(runtime.block_on(redis_store(redis)))
+    AnyStore::Redis(InRedis::One(runtime.block_on(redis_store(redis))))
 }
 
 /// A limiter over `store` by the rules above.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::clock::SystemClock;
-use tidegate::counters::any::AnyStore;
+use tidegate::counters::any::{AnyStore, InRedis};
 use tidegate::counters::memory::{MemoryLimits, MemoryStore};
 use tidegate::counters::redis::RedisStore;
 use tidegate::decision::{Code, Decision, ProcessModes};
@@ -107,7 +107,7 @@ async fn over_both<F: Future<Output = ()>>(rules: &str, modes: ProcessModes, cla
     let memory = Arc::new(MemoryStore::new(SystemClock, MemoryLimits::default()));
     claim(Door::new(AnyStore::Memory(memory), rules, modes)).await;
     if let Some(redis) = Redis::start().await {
-        claim(Door::new(AnyStore::Redis(redis_store(&redis).await), rules, modes)).await;
+        claim(Door::new(AnyStore::Redis(InRedis::One(redis_store(&redis).await)), rules, modes)).await;
     }
 }
 
@@ -221,7 +221,7 @@ async fn without_its_store_a_replica_goes_on_with_its_share_of_the_gate() {
     let Some(mut redis) = Redis::start().await else { return };
     let tasks = TaskTracker::new();
     let store = RedisStore::start(connector(&redis), BATCH, &tasks);
-    let door = Door::new(AnyStore::Redis(store.clone()), &rules("enforce"), ProcessModes::default());
+    let door = Door::new(AnyStore::Redis(InRedis::One(store.clone())), &rules("enforce"), ProcessModes::default());
     store.reached().wait_for(|reached| *reached).await.unwrap();
     assert!(door.passes(&[INVENTORY]).await);
     let snapshot = door.table.load().unwrap();

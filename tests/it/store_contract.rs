@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 use tidegate::clock::SystemClock;
-use tidegate::counters::any::AnyStore;
+use tidegate::counters::any::{AnyStore, InRedis};
 use tidegate::counters::memory::{MemoryLimits, MemoryStore};
 use tidegate::counters::{Charge, Charges, CounterStore, Tallies};
 use tidegate::descriptor::Hits;
@@ -67,7 +67,7 @@ async fn over_all<F: Future<Output = ()>>(limit: u32, claim: impl Fn(AnyStore, P
     let mut stores = vec![AnyStore::Memory(memory)];
     let redis = Redis::start().await;
     if let Some(redis) = &redis {
-        stores.push(AnyStore::Redis(redis_store(redis).await));
+        stores.push(AnyStore::Redis(InRedis::One(redis_store(redis).await)));
     }
     for store in stores {
         for policy in policies(limit) {

@@ -84,7 +84,7 @@ async fn attempt_case(case: &Case, profile: Profile, store: &Store<'_>, attempt:
     let any_store = match store {
         Store::Memory => AnyStore::Memory(Arc::new(memory_store(&clock))),
         Store::Redis(_, store) => match case.settings.over_limit_memory {
-            None => AnyStore::Redis((*store).clone()),
+            None => AnyStore::Redis(InRedis::One((*store).clone())),
             Some(bytes) => {
                 let memory = Arc::new(OverLimitMemory::new(bytes));
                 AnyStore::Remembering(Remembering::new(InRedis::One((*store).clone()), memory))

@@ -163,7 +163,7 @@ async fn a_limit_that_a_request_brings_takes_the_rules_place_and_not_the_gates()
 #[tokio::test]
 async fn there_is_one_counter_and_it_is_the_gates() {
     let Some(redis) = Redis::start().await else { return };
-    let store = AnyStore::Redis(redis_store(&redis).await);
+    let store = AnyStore::Redis(InRedis::One(redis_store(&redis).await));
     let door = Door::new(store.clone(), &rule("enforce"), ProcessModes::default());
     assert!(door.passes(&[INVENTORY]).await);
     assert_eq!(redis.ask("KEYS gates:*").await, "*1");
@@ -178,7 +178,7 @@ async fn without_its_store_the_rule_goes_on_with_the_replicas_share() {
     let Some(mut redis) = Redis::start().await else { return };
     let tasks = TaskTracker::new();
     let store = RedisStore::start(connector(&redis), BATCH, &tasks);
-    let door = Door::new(AnyStore::Redis(store.clone()), &rule("enforce"), ProcessModes::default());
+    let door = Door::new(AnyStore::Redis(InRedis::One(store.clone())), &rule("enforce"), ProcessModes::default());
     store.reached().wait_for(|reached| *reached).await.unwrap();
     assert!(door.passes(&[INVENTORY]).await);
     redis.stop();

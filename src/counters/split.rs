@@ -18,6 +18,9 @@
 //! exactly what they would to a refused decision. A gate counts only what it refuses alone, so when nobody else refuses
 //! its place is asked for its charge, which counts that.
 //!
+//! Where each counter is charged on its own there is no look: all places are asked at once, those of gates behind the
+//! others.
+//!
 //! **Quotas** refuse only when all of them are over. Where they lie in several places each is asked as a shadow there,
 //! which neither refuses nor is charged when it is over, and whether all are is decided here.
 
@@ -84,12 +87,8 @@ where
     F: Future<Output = Result<Tallies, StoreError>>,
 {
     let charge = |part: &Part| ask(part.place, &part.charges);
-    let each = |asked: &Charges| {
-        let answers = try_join_all(parts.iter().map(|part| ask(part.place, &part.of(asked))));
-        answers.map_ok(|answers| together(charges, parts.iter().zip(answers)))
-    };
     if charges.charging == Charging::Each {
-        return each(charges).await;
+        return each(charges, parts, &ask).await;
     }
     let look = |part: &Part| {
         ask(part.place, &part.look()).map_ok(|mut tallies| {
@@ -107,7 +106,7 @@ where
                 charge.hits = Hits::Add(0);
             }
         }
-        return each(&asked).await;
+        return each(&asked, parts, &ask).await;
     }
     let refusal = refusal(&charges.members, &seen);
     if refusal == Refusal::Others {
@@ -134,6 +133,39 @@ where
     Ok(answers)
 }
 
+/// Charges each counter on its own. A gate counts who passes, so its place is asked when the others have answered.
+async fn each<F>(charges: &Charges, parts: &[Part], ask: &impl Fn(usize, &Charges) -> F) -> Result<Tallies, StoreError>
+where
+    F: Future<Output = Result<Tallies, StoreError>>,
+{
+    let (gated, others): (Vec<&Part>, Vec<&Part>) = parts.iter().partition(|part| part.has_gate());
+    let answers = try_join_all(others.iter().map(|part| ask(part.place, &part.of(charges)))).await?;
+    let mut asked = charges.clone();
+    let known = others.iter().zip(&answers).flat_map(|(part, answer)| part.indexes.iter().zip(answer));
+    if are_refused(&charges.members, known) {
+        for gate in asked.members.iter_mut().filter(|charge| matches!(charge.policy, Policy::Gate(_))) {
+            gate.hits = Hits::Add(0);
+        }
+    }
+    let of_gates = try_join_all(gated.iter().map(|part| ask(part.place, &part.of(&asked)))).await?;
+    let others = others.into_iter().zip(answers);
+    Ok(together(charges, others.chain(gated.into_iter().zip(of_gates))))
+}
+
+/// Whether the answers that are known already refuse, whatever the others will say.
+fn are_refused<'t>(members: &[Charge], known: impl Iterator<Item = (&'t usize, &'t Tally)>) -> bool {
+    let quotas = members.iter().filter(|charge| charge.enforcement == Enforcement::Quota).count();
+    let mut quotas_over = 0;
+    for (index, _) in known.filter(|(_, tally)| tally.verdict.is_over()) {
+        match members[*index].enforcement {
+            Enforcement::Enforced => return true,
+            Enforcement::Quota => quotas_over += 1,
+            Enforcement::Shadow => {}
+        }
+    }
+    quotas > 0 && quotas_over == quotas
+}
+
 // === impl Part ===
 
 impl Part {
@@ -151,6 +183,10 @@ impl Part {
         let policy = Policy::FixedWindow(FixedWindow::new(0, Window::from(Unit::Second)));
         look.members.insert(0, Charge { key, policy, hits: Hits::Add(1), enforcement: Enforcement::Enforced });
         look
+    }
+
+    fn has_gate(&self) -> bool {
+        self.charges.members.iter().any(|charge| matches!(charge.policy, Policy::Gate(_)))
     }
 
     fn refuses(&self, answer: &Tallies) -> bool {
@@ -214,6 +250,8 @@ mod tests {
     use crate::counters::CounterStore;
     use crate::counters::memory::{MemoryLimits, MemoryStore};
     use crate::key::CounterKey;
+    use crate::rate::Rate;
+    use crate::window::Gate;
 
     const FAR: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -282,6 +320,21 @@ mod tests {
         let mut back = both();
         back[0].hits = Hits::GiveBack(2);
         assert_eq!(used(&over_places(&places, &only_over(back))), [1, 2], "given back once");
+    }
+
+    #[test]
+    fn a_gate_counts_nobody_whom_a_rule_of_another_place_refuses_however_rules_are_charged() {
+        for charging in [Charging::AllOrNothing, Charging::Each, Charging::OnlyOver] {
+            let places = [store(), store()];
+            let mut gate = charge(0, 1, 0, Enforcement::Enforced);
+            gate.policy = Policy::Gate(Gate { start: Rate::from_millis(9_000), observed: false });
+            let members = [gate.clone(), charge(1, 1, 2, Enforcement::Enforced)];
+            let charges = Charges { members: members.into_iter().collect(), charging };
+            let made: Vec<bool> = (0..4).map(|_| is_made(&charges, &over_places(&places, &charges))).collect();
+            assert_eq!(made, [true, true, false, false], "{charging:?}");
+            let state = places[0].gate(&gate.key).expect("it was passed");
+            assert_eq!((state.admitted, state.refused), (2, 0), "{charging:?}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //!   asked for between two calls of [`SeriesTable::forget_idle`] is dropped.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -275,9 +275,16 @@ impl SeriesTable {
             kept
         });
         if !departed.is_empty() {
-            let shown: BTreeSet<Shown<'_>> =
-                self.series.iter().map(|series| series.counters.labels().shown()).collect();
-            departed.retain(|labels, _| shown.contains(&labels.shown()));
+            // There are few of these and many series, and requests wait for the table.
+            let sums: Vec<Shown<'_>> = departed.keys().map(Labels::shown).collect();
+            let mut is_shown = vec![false; sums.len()];
+            for series in &self.series {
+                if let Ok(at) = sums.binary_search(&series.counters.labels().shown()) {
+                    is_shown[at] = true;
+                }
+            }
+            let mut is_shown = is_shown.into_iter();
+            departed.retain(|_, _| is_shown.next() == Some(true));
         }
     }
 

@@ -162,10 +162,12 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// What more than half of so many sentinels say.
+/// What more than half of so many sentinels say, and none contradicts in a later epoch: while a failover is being told
+/// from sentinel to sentinel, the majority still names the master of before.
 fn agreed(answers: &[Named], sentinels: usize) -> Option<(String, u16)> {
     let agrees = |named: &&Named| answers.iter().filter(|other| other == named).count() > sentinels / 2;
-    answers.iter().find(agrees).map(|named| named.address.clone())
+    let latest = answers.iter().map(|named| named.epoch).max()?;
+    answers.iter().filter(|named| named.epoch == latest).find(agrees).map(|named| named.address.clone())
 }
 
 /// What was said in the highest epoch.
@@ -230,6 +232,7 @@ mod tests {
         assert_eq!(agreed(&[named(1, 1), named(2, 2), named(2, 2)], 3), Some(("redis".to_owned(), 2)));
         assert_eq!(agreed(&[named(1, 1)], 1), Some(("redis".to_owned(), 1)));
         assert_eq!(agreed(&[named(1, 1), named(1, 1)], 4), None, "half is no majority");
+        assert_eq!(agreed(&[named(2, 2), named(1, 1), named(1, 1)], 3), None, "one knows of a later master");
     }
 
     #[test]

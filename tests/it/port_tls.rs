@@ -233,6 +233,28 @@ async fn a_renewed_certificate_is_shown_to_new_connections_and_closes_none() {
 }
 
 #[tokio::test]
+async fn renewed_authorities_hold_for_new_connections_and_close_none() {
+    let secret = Secret::new("server");
+    let authorities = secret.path("ca.crt");
+    std::fs::copy(file("ca.pem"), &authorities).unwrap();
+    let tidegate = secret.launch().setting("GRPC_CLIENT_TLS_CACERT", authorities.display()).start().await;
+    let at = tidegate.grpc_address();
+    let mut before = client(at, Some("envoy"));
+    assert_eq!(ask(&mut before).await.unwrap(), Code::Ok);
+    for (wrong, why) in [("second", "from another authority"), ("renewed", "for servers")] {
+        assert!(ask(&mut client(at, Some(wrong))).await.is_err(), "{why}");
+    }
+
+    std::fs::copy(file("second-ca.pem"), &authorities).unwrap();
+    eventually("who comes from the new authority is let in", PATIENCE, async || {
+        ask(&mut client(at, Some("second"))).await.ok()
+    })
+    .await;
+    assert!(ask(&mut client(at, Some("envoy"))).await.is_err(), "its authority is no longer among them");
+    assert_ne!(ask(&mut before).await.unwrap(), Code::Unknown, "the connection of before is still open");
+}
+
+#[tokio::test]
 async fn a_pair_that_cannot_be_used_stops_the_start_with_a_sentence() {
     let secret = Secret::new("server");
     std::fs::copy(file("other.key"), secret.path("tls.key")).unwrap();

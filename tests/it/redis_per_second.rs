@@ -90,17 +90,20 @@ descriptors:
   rate_limit: {unit: week, requests_per_unit: 1}
 ";
 
-#[tokio::test]
-async fn the_references_variables_name_the_second_server() {
-    let (Some(main), Some(per_second)) = (Redis::start().await, Redis::start().await) else { return };
-    let tidegate = Launch::new(&[("rules.yaml", RULES)])
+/// Tidegate over both servers, named by the reference's variables.
+fn launch(rules: &str, main: &Redis, per_second: &Redis) -> Launch {
+    Launch::new(&[("rules.yaml", rules)])
         .setting("REDIS_SOCKET_TYPE", "tcp")
         .setting("REDIS_URL", format!("127.0.0.1:{}", main.port()))
         .setting("REDIS_PERSECOND", "true")
         .setting("REDIS_PERSECOND_SOCKET_TYPE", "tcp")
         .setting("REDIS_PERSECOND_URL", format!("127.0.0.1:{}", per_second.port()))
-        .start()
-        .await;
+}
+
+#[tokio::test]
+async fn the_references_variables_name_the_second_server() {
+    let (Some(main), Some(per_second)) = (Redis::start().await, Redis::start().await) else { return };
+    let tidegate = launch(RULES, &main, &per_second).start().await;
     tidegate.becomes(ServingStatus::Serving).await;
     let ask = async |keys: &[&str]| {
         let descriptors: Vec<_> =
@@ -115,4 +118,27 @@ async fn the_references_variables_name_the_second_server() {
     assert_eq!((charged(&main).await, charged(&per_second).await), (before.0, before.1 + 1));
     assert_eq!(ask(&["week"]).await, http::StatusCode::TOO_MANY_REQUESTS);
     assert_eq!((charged(&main).await, charged(&per_second).await), (before.0 + 1, before.1 + 1));
+}
+
+#[tokio::test]
+async fn d35_in_the_profile_each_counter_lies_under_the_references_key_on_its_own_server() {
+    let (Some(main), Some(per_second)) = (Redis::start().await, Redis::start().await) else { return };
+    let rules = "\
+domain: d
+descriptors:
+  - { key: s, rate_limit: { unit: second, requests_per_unit: 5 } }
+  - { key: m, rate_limit: { unit: minute, requests_per_unit: 5 } }
+";
+    let profile = launch(rules, &main, &per_second).setting("TIDEGATE_COMPATIBILITY", "envoyproxy");
+    let tidegate = profile.start().await;
+    tidegate.becomes(ServingStatus::Serving).await;
+    let descriptors = ["s", "m"].map(|key| serde_json::json!({ "entries": [{ "key": key, "value": "1" }] }));
+    // Chance may let a key of one second go before it is looked for.
+    eventually("both servers hold the key of their counter and no other", PATIENCE, async || {
+        tidegate.json(&serde_json::json!({ "domain": "d", "descriptors": descriptors })).await;
+        let (of_main, of_second) = (main.ask_all("KEYS *").await, per_second.ask_all("KEYS *").await);
+        assert!(!of_main.contains("d_s_1_") && !of_second.contains("d_m_1_"), "{of_main} {of_second}");
+        (of_main.contains("d_m_1_") && of_second.contains("d_s_1_")).then_some(())
+    })
+    .await;
 }

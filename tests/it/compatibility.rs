@@ -3,10 +3,11 @@
 //! (section 3.6 of its specification).
 
 use tidegate::clock::{Clock, SystemClock};
+use tidegate::proto::envoy::service::ratelimit::v3::RateLimitRequest;
 use tidegate::proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use tokio::task::JoinSet;
 
-use crate::support::client::request;
+use crate::support::client::{descriptor, request};
 use crate::support::redis::Redis;
 use crate::support::tidegate::Launch;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -76,6 +77,34 @@ async fn an_old_pod_and_a_new_one_enforce_one_limit_together() {
         return;
     }
     panic!("the day turned over during each of {ATTEMPTS_MAX} attempts");
+}
+
+#[tokio::test]
+async fn after_the_replacement_a_rule_a_domain_and_then_all_can_leave_the_profile() {
+    let Some(redis) = Redis::start().await else { return };
+    let descriptors = vec![descriptor(&[("user", "ann")]), descriptor(&[("ip", "a")])];
+    let both = RateLimitRequest { domain: "shop".to_owned(), descriptors, hits_addend: 0 };
+    let rules = |user: &str, top: &str| {
+        let rule = |key: &str, more: &str| {
+            format!("  - {{key: {key}, rate_limit: {{unit: year, requests_per_unit: 9{more}}}}}\n")
+        };
+        format!("domain: shop\n{top}descriptors:\n{}{}", rule("user", user), rule("ip", ""))
+    };
+    // What is left of both limits after one more call to a process of its own.
+    let start = async |rules: String, profile: &str| {
+        let launch = Launch::new(&[("rules.yaml", &rules)]).redis(&redis).setting("TIDEGATE_COMPATIBILITY", profile);
+        let tidegate = launch.start().await;
+        tidegate.becomes(ServingStatus::Serving).await;
+        let answer = tidegate.ask(both.clone()).await;
+        tidegate.stop().await;
+        answer.statuses.iter().map(|status| status.limit_remaining).collect::<Vec<_>>()
+    };
+    assert_eq!(start(rules("", ""), "envoyproxy").await, [8, 8]);
+    let own = ", algorithm: sliding_window";
+    assert_eq!(start(rules(own, ""), "envoyproxy").await, [8, 7], "a rule leaves, and its counter begins anew");
+    let charging = "charging: all_or_nothing\n";
+    assert_eq!(start(rules(own, charging), "envoyproxy").await, [7, 6], "a domain leaves, and its counters stay");
+    assert_eq!(start(rules("", ""), "none").await, [8, 8], "all leave, and begin anew under our own prefix");
 }
 
 #[tokio::test]

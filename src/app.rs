@@ -12,6 +12,7 @@ mod error;
 mod metrics;
 mod port_tls;
 mod redis_server;
+mod store_health;
 
 use std::fmt;
 use std::future::Future;
@@ -45,6 +46,7 @@ use crate::metrics::Metrics;
 use crate::reload::{BUILT_IN, Loaded, Reloader};
 use crate::rls::connection::ConnectionLimits;
 use crate::rls::headers::HeaderNames;
+use crate::rls::listening::Listening;
 use crate::rls::registry::{self, SideServices};
 use crate::rls::router::Router;
 use crate::rls::server::{ServerLimits, Workers};
@@ -52,7 +54,7 @@ use crate::rls::tls::Acceptor;
 use crate::rls::tls::renewal::{self, renew};
 use crate::rls::{RlsOptions, RlsService};
 use crate::rules::{Options, RuleSet};
-use crate::settings::{Settings, StoreKind};
+use crate::settings::{GrpcSettings, Settings, StoreKind};
 use crate::statsd::Statsd;
 use crate::table::{LimitTable, limit_table};
 use crate::web::{self, AdaptiveLimits, WebLimits, WebState};
@@ -67,7 +69,7 @@ pub struct App {
     reloader: Reloader,
     loaded: Loaded,
     store: StoreMaker,
-    grpc: TcpListener,
+    grpc: Listening,
     /// Only if the gRPC port speaks TLS.
     acceptor: Option<Acceptor>,
     http: TcpListener,
@@ -123,7 +125,7 @@ impl App {
         let mut reloader = Reloader::new(paths, built_in, options, writer, metrics.clone());
         let loaded = reloader.load_first()?;
         let acceptor = port_tls::acceptor(&settings.grpc)?;
-        let grpc = listen(&settings.grpc.host, settings.grpc.port, "grpc.port").await?;
+        let grpc = listen_grpc(&settings.grpc).await?;
         let http = listen(&settings.http.host, settings.http.port, "http.port").await?;
         let admin = adaptive::admin_listener(&settings.admin, &table).await?;
         let shown = ShownMetrics::bind(&settings.metrics.prometheus, &metrics).await?;
@@ -134,14 +136,6 @@ impl App {
             StoreMaker::Redis(..) => &[Component::Store],
         });
         Ok(App { settings, metrics, health, table, reloader, loaded, store, grpc, acceptor, http, admin, shown, debug })
-    }
-
-    /// Where the gRPC port listens.
-    ///
-    /// # Errors
-    /// When the system doesn't know.
-    pub fn grpc_address(&self) -> io::Result<SocketAddr> {
-        self.grpc.local_addr()
     }
 
     /// Where the HTTP port listens.
@@ -207,8 +201,9 @@ impl App {
             StoreMaker::Memory(store) => {
                 tasks.spawn(sweep(Arc::clone(store), metrics.clone(), stop.clone()));
             }
-            StoreMaker::Redis(..) => {
-                tasks.spawn(await_stores(receivers, stores, health.clone(), stop.clone()));
+            StoreMaker::Redis(redis) => {
+                let connections = redis.open_connections();
+                tasks.spawn(store_health::follow(receivers, stores, connections, health.clone(), stop.clone()));
             }
         }
         let web_store = TaskTracker::new();
@@ -263,6 +258,16 @@ impl App {
     }
 }
 
+/// The gRPC port: at a path if there is one, else at host and port.
+async fn listen_grpc(settings: &GrpcSettings) -> Result<Listening, StartError> {
+    match &settings.unix_socket {
+        Some(path) => {
+            Listening::bind_unix(path).map_err(|source| StartError::UnixSocket { path: path.clone(), source })
+        }
+        None => listen(&settings.host, settings.port, "grpc.port").await.map(Listening::from),
+    }
+}
+
 async fn listen(host: &str, port: u16, setting: &'static str) -> Result<TcpListener, StartError> {
     TcpListener::bind((host, port)).await.map_err(|source| StartError::Port {
         host: host.to_owned(),
@@ -305,28 +310,6 @@ async fn sweep(store: Arc<MemoryStore>, metrics: Metrics, stop: CancellationToke
         if evictions > 0 && !std::mem::replace(&mut told, true) {
             tracing::warn!("store.memory.keys_max is reached: counters are dropped, the least filled first");
         }
-    }
-}
-
-/// Reports the store as reached when every core's has been.
-async fn await_stores(
-    mut receivers: mpsc::Receiver<watch::Receiver<bool>>,
-    count: usize,
-    health: Health,
-    stop: CancellationToken,
-) {
-    let all_reached = async {
-        for _ in 0..count {
-            let Some(mut reached) = receivers.recv().await else { return };
-            if reached.wait_for(|reached| *reached).await.is_err() {
-                return;
-            }
-        }
-        health.up(Component::Store);
-    };
-    tokio::select! {
-        () = all_reached => {}
-        () = stop.cancelled() => {}
     }
 }
 
@@ -417,7 +400,7 @@ impl fmt::Display for Greeting<'_> {
         writeln!(f, "tidegate {}", env!("CARGO_PKG_VERSION"))?;
         let services = "envoy.service.ratelimit.v3.RateLimitService, health, reflection";
         let over = port_tls::described(app.settings.grpc.tls.as_ref());
-        writeln!(f, "  grpc   {}  {services}{over}", address(app.grpc_address()))?;
+        writeln!(f, "  grpc   {}  {services}{over}", app.grpc)?;
         writeln!(f, "  http   {}  /json, /healthcheck, /metrics", address(app.http_address()))?;
         let counts = format!("{}, {}, {}", count(files, "file"), count(domains, "domain"), count(rules, "rule"));
         write!(f, "{}", app.shown)?;

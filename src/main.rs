@@ -277,7 +277,7 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Failure {
         let status = match error {
             StartError::Rules(_) | StartError::Tls(_) => ExitStatus::Configuration,
-            StartError::Port { .. } => ExitStatus::Unavailable,
+            StartError::Port { .. } | StartError::UnixSocket { .. } => ExitStatus::Unavailable,
         };
         failure(status, &error)
     }

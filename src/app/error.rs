@@ -1,6 +1,7 @@
 //! Why a process can't start, or stopped.
 
 use std::io;
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -16,6 +17,14 @@ pub enum StartError {
     /// The gRPC port is to speak TLS and can't.
     #[error("TLS on the gRPC port: {0}")]
     Tls(String),
+    /// The gRPC port's socket can't be had.
+    #[error("cannot listen on {} (grpc.unix_socket): {source}{}", path.display(), socket_advice(source))]
+    UnixSocket {
+        /// The path as it was set.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A port can't be had.
     #[error("cannot listen on {host}:{port} ({setting}): {source}{}", advice(source, setting))]
     Port {
@@ -39,6 +48,16 @@ pub enum RunError {
     /// The descriptors built into this program can't be read.
     #[error(transparent)]
     Reflection(#[from] registry::DescriptorError),
+}
+
+fn socket_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another process listens there, or the file is no socket: stop it, or move it away"
+        }
+        io::ErrorKind::NotFound => "; its folder must exist",
+        _ => "",
+    }
 }
 
 fn advice(error: &io::Error, setting: &str) -> String {

@@ -19,6 +19,7 @@ pub(super) struct RedisMaker {
     /// Where counters with a window of one second are, if they are apart.
     per_second: Option<Connector>,
     batch: BatchOptions,
+    health_follows: bool,
 }
 
 // === impl RedisMaker ===
@@ -31,6 +32,7 @@ impl RedisMaker {
             main: connector(&redis.main),
             per_second: redis.per_second.as_ref().map(connector),
             batch: BatchOptions { decisions_max: redis.batch_max, calls_in_flight: redis.calls_in_flight },
+            health_follows: redis.health_follows_connection,
         }
     }
 
@@ -42,6 +44,12 @@ impl RedisMaker {
     /// How many Redis a core's store must reach.
     pub(super) fn stores(&self) -> usize {
         1 + usize::from(self.per_second.is_some())
+    }
+
+    /// The number of open connections to each Redis, if health is to follow it.
+    pub(super) fn open_connections(&self) -> Vec<watch::Receiver<usize>> {
+        let all = [Some(&self.main), self.per_second.as_ref()].into_iter().flatten();
+        all.filter(|_| self.health_follows).map(Connector::open).collect()
     }
 
     /// Starts a store on the runtime of the caller, behind a memory of what is over if there is one; each Redis says by

@@ -1,5 +1,6 @@
 //! One unary gRPC call over a connection of its own.
 
+use std::io;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Request, StatusCode, header};
@@ -9,7 +10,8 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::address::Address;
@@ -72,18 +74,34 @@ async fn exchange(
     request: &RateLimitRequest,
     patience: Duration,
 ) -> Result<RateLimitResponse, CallError> {
+    let unreachable = |error: io::Error| CallError::Unreachable { address: address.clone(), reason: error.to_string() };
+    match address {
+        Address::Tcp { host, port } => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
+            exchange_over(stream, address, request, patience).await
+        }
+        Address::Unix(path) => {
+            let stream = UnixStream::connect(path).await.map_err(unreachable)?;
+            exchange_over(stream, address, request, patience).await
+        }
+    }
+}
+
+async fn exchange_over(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    address: &Address,
+    request: &RateLimitRequest,
+    patience: Duration,
+) -> Result<RateLimitResponse, CallError> {
     let odd = |reason: &dyn std::fmt::Display| CallError::Odd {
         address: address.clone(),
         reason: say::printable(&reason.to_string()),
     };
-    let connected = TcpStream::connect((address.host.as_str(), address.port)).await;
-    let stream =
-        connected.map_err(|error| CallError::Unreachable { address: address.clone(), reason: error.to_string() })?;
     let (mut sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(|error| odd(&error))?;
     // It ends with the sender, or with the runtime; its error is the sender's too.
     tokio::spawn(async move { drop(connection.await) });
-    let head = Request::post(format!("http://{address}{PATH}"))
+    let head = Request::post(format!("http://{}{PATH}", address.authority()))
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
         .header("grpc-timeout", grpc_timeout(patience));

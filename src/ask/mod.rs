@@ -34,7 +34,7 @@ pub struct Ask {
     /// Only look: ask with no hits, so that nothing is charged
     #[arg(long, conflicts_with = "hits")]
     look: bool,
-    /// The gRPC port to ask, host:port [default: that of the settings, on this machine]
+    /// The gRPC port to ask, host:port or unix:path [default: that of the settings, on this machine]
     #[arg(long, value_name = "ADDRESS")]
     address: Option<String>,
     /// Longest wait for the answer, 1ms to 1h

@@ -53,6 +53,10 @@ struct Over {
     until: Instant,
 }
 
+/// What this memory answers for the time of the reset, where stores, which know as little of it, say 0: so that metrics can
+/// tell the two apart.
+pub const REMEMBERED: u64 = u64::MAX;
+
 /// What an entry takes besides its key's bytes: it stands in a table and in a queue.
 const ENTRY_BYTES: usize = 2 * (std::mem::size_of::<CounterKey>() + 16) + std::mem::size_of::<Over>();
 
@@ -118,7 +122,7 @@ impl<S: CounterStore> Remembering<S> {
         let known = charges.members.iter().map(|charge| match (&charge.policy, charge.hits) {
             (Policy::ReferenceWindow(window), Hits::Add(_)) if self.memory.is_over(&charge.key, window.limit()) => {
                 let used = u64::from(window.limit()) + 1;
-                Some(Tally { verdict: Verdict::Over, charged: false, used, reset_after_ms: 0 })
+                Some(Tally { verdict: Verdict::Over, charged: false, used, reset_after_ms: REMEMBERED })
             }
             _ => None,
         });

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::gated::{Gated, StandsFor};
 use super::{LimiterOptions, shared};
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::counters::over_limit::REMEMBERED;
 use crate::counters::{Charge, Charges, StoreError, Tallies};
 use crate::decision::{CurrentLimit, Decision, Judgement, Mode, ProcessModes, Uncounted, a_quota_has_room};
 use crate::descriptor::{Descriptor, Hits, RateQuery};
@@ -338,6 +339,9 @@ impl Counted {
     fn judge(&self, mut tally: Tally, snapshot: &Snapshot, clock: &dyn Clock) -> Judgement {
         let Counting { rule, limit, policy, near_threshold, series } = self.counting(snapshot);
         if let Policy::ReferenceWindow(window) = policy {
+            if let (REMEMBERED, Hits::Add(hits)) = (tally.reset_after_ms, self.hits) {
+                series.record_remembered(hits);
+            }
             tally.reset_after_ms = window.ends_after_ms(clock.now());
         }
         match self.hits {

@@ -1,7 +1,7 @@
 //! The metrics by their dotted names, as the reference service calls them where it has them.
 //!
 //! ```text
-//! ratelimit.service.rate_limit.<domain>.<level>.<level>….total_hits      counter, one of six for each series
+//! ratelimit.service.rate_limit.<domain>.<level>.<level>….total_hits      counter, one of seven for each series
 //! ratelimit.service.call.should_rate_limit.redis_error                    counter
 //! ratelimit_server.ShouldRateLimit.response_time                          timer
 //! tidegate.memory_keys                                                    ours alone, counter or gauge
@@ -63,20 +63,21 @@ pub enum Value<'v> {
 /// A measure of a rule: the last part of its name, its value, and whether it is shown while it is zero.
 type Measure = (&'static str, fn(&RuleTotals) -> u64, bool);
 
-const MEASURES: [Measure; 6] = [
+const MEASURES: [Measure; 7] = [
     ("total_hits", |totals| totals.total_hits, true),
     ("over_limit", |totals| totals.over_limit, true),
     ("near_limit", |totals| totals.near_limit, true),
     ("within_limit", |totals| totals.within_limit, true),
     ("shadow_mode", |totals| totals.shadow_mode, false),
     ("total_negative_hits", |totals| totals.negative_hits, false),
+    ("over_limit_with_local_cache", |totals| totals.remembered, false),
 ];
 
 /// What the name of a rule's measure begins with.
 const RULE_PREFIX: &str = "ratelimit.service.rate_limit.";
 
 /// Longest name in bytes.
-pub const NAME_BYTES_MAX: usize = RULE_PREFIX.len() + PATH_BYTES_MAX + ".total_negative_hits".len();
+pub const NAME_BYTES_MAX: usize = RULE_PREFIX.len() + PATH_BYTES_MAX + ".over_limit_with_local_cache".len();
 
 const TLS_ENDS_AT: &str = "tidegate.tls_certificate_ends_at_seconds";
 
@@ -272,7 +273,7 @@ mod tests {
     #[test]
     fn the_longest_name_is_as_long_as_stated() {
         let metrics = Metrics::default();
-        metrics.rule(&"d".repeat(999), &["abc"; 500]).record_given_back(1);
+        metrics.rule(&"d".repeat(999), &["abc"; 500]).record_remembered(1);
         let longest = listed(&metrics).keys().map(String::len).max();
         assert!(longest.is_some_and(|longest| (NAME_BYTES_MAX - 4..=NAME_BYTES_MAX).contains(&longest)), "{longest:?}");
     }

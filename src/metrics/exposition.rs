@@ -37,7 +37,7 @@ enum Zeros {
     Hidden,
 }
 
-const RULE_FAMILIES: [RuleFamily; 6] = [
+const RULE_FAMILIES: [RuleFamily; 7] = [
     (
         "ratelimit_service_rate_limit_total_hits",
         "Hits that were asked for, by rule.",
@@ -67,6 +67,12 @@ const RULE_FAMILIES: [RuleFamily; 6] = [
         "ratelimit_service_rate_limit_total_negative_hits",
         "Hits given back.",
         |totals| totals.negative_hits,
+        Zeros::Hidden,
+    ),
+    (
+        "ratelimit_service_rate_limit_over_limit_with_local_cache",
+        "Hits above the limit that were answered from the memory of what is over.",
+        |totals| totals.remembered,
         Zeros::Hidden,
     ),
 ];

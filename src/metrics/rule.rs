@@ -20,6 +20,7 @@ pub struct RuleCounters {
     within_limit: AtomicU64,
     shadow_mode: AtomicU64,
     negative_hits: AtomicU64,
+    remembered: AtomicU64,
 }
 
 /// A reading of [`RuleCounters`]: hits since the series began.
@@ -37,6 +38,8 @@ pub struct RuleTotals {
     pub shadow_mode: u64,
     /// Hits given back.
     pub negative_hits: u64,
+    /// Hits above the limit that were answered from the memory of what is over; they are among `over_limit` too.
+    pub remembered: u64,
 }
 
 /// How the hits of one charge divide. Near hits are also within, or were the last to fit below an overrun.
@@ -99,6 +102,7 @@ impl RuleTotals {
             within_limit: self.within_limit.saturating_add(other.within_limit),
             shadow_mode: self.shadow_mode.saturating_add(other.shadow_mode),
             negative_hits: self.negative_hits.saturating_add(other.negative_hits),
+            remembered: self.remembered.saturating_add(other.remembered),
         }
     }
 }
@@ -115,6 +119,7 @@ impl RuleCounters {
             within_limit: AtomicU64::new(0),
             shadow_mode: AtomicU64::new(0),
             negative_hits: AtomicU64::new(0),
+            remembered: AtomicU64::new(0),
         }
     }
 
@@ -146,6 +151,11 @@ impl RuleCounters {
         add(&self.total_hits, hits);
     }
 
+    /// Counts hits above the limit that no store was asked about. They are recorded as any others besides.
+    pub fn record_remembered(&self, hits: u64) {
+        add(&self.remembered, hits);
+    }
+
     /// Counts hits given back. They are in no other counter.
     pub fn record_given_back(&self, hits: u64) {
         add(&self.negative_hits, hits);
@@ -162,6 +172,7 @@ impl RuleCounters {
             within_limit: read(&self.within_limit),
             shadow_mode: read(&self.shadow_mode),
             negative_hits: read(&self.negative_hits),
+            remembered: read(&self.remembered),
         }
     }
 }

@@ -141,8 +141,8 @@ async fn seal<S: CounterStore + Clone>(
     None
 }
 
-/// Speaks HTTP/2 on a connection until it ends.
-async fn speak<S: CounterStore + Clone>(
+/// Speaks HTTP/2 on a connection until it ends or `stop` is cancelled and its calls are answered.
+pub async fn speak<S: CounterStore + Clone>(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     router: Router<S>,
     limits: ConnectionLimits,

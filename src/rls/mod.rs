@@ -10,6 +10,7 @@ pub mod connection;
 pub mod convert;
 pub mod deadline;
 pub mod headers;
+pub mod listening;
 pub mod message;
 pub mod metadata;
 pub mod pace;

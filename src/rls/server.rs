@@ -6,20 +6,21 @@
 //! connections, one for each of its workers, and `SO_REUSEPORT` would deal them by hash.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::net::{TcpListener, TcpStream};
+use futures_util::future::Either;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{self, ConnectionLimits};
+use super::listening::{Arrived, Detached, Listening};
 use super::places::{self, Place, Places};
 use super::router::Router;
 use super::tls::Acceptor;
@@ -55,7 +56,7 @@ struct Worker {
 #[derive(Debug)]
 struct Counted(Arc<AtomicUsize>);
 
-type Dealt = (std::net::TcpStream, Counted, Place);
+type Dealt = (Detached, Counted, Place);
 
 /// Accepted sockets that may wait for a worker's attention.
 const SOCKETS_WAITING_MAX: usize = 256;
@@ -63,8 +64,8 @@ const SOCKETS_WAITING_MAX: usize = 256;
 // === impl Workers ===
 
 impl Workers {
-    /// Starts `count` workers, which speak TLS if there is an acceptor, and end when `stop` is cancelled and their calls are answered. `router` is called once
-    /// on each worker's own runtime.
+    /// Starts `count` workers, which speak TLS over TCP if there is an acceptor, and end when `stop` is cancelled and
+    /// their calls are answered. `router` is called once on each worker's own runtime.
     ///
     /// # Errors
     /// When a thread or a runtime can't be made.
@@ -98,7 +99,7 @@ impl Workers {
 
     /// Accepts connections and deals them out, until `stop` is cancelled; then the port is closed. The workers' own
     /// `stop` is to be cancelled after that.
-    pub async fn accept(&self, listener: TcpListener, stop: CancellationToken) {
+    pub async fn accept(&self, listening: Listening, stop: CancellationToken) {
         let mut failing = false;
         let mut ticks = interval(places::TICK);
         loop {
@@ -108,12 +109,12 @@ impl Workers {
                     self.places.tick();
                     continue;
                 }
-                accepted = listener.accept() => accepted,
+                accepted = listening.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
+                Ok(arrived) => {
                     failing = false;
-                    self.take(stream, peer).await;
+                    self.take(arrived).await;
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
@@ -128,27 +129,27 @@ impl Workers {
             }
         }
         // Who was let in by the system before the stop is answered too.
-        while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-            self.take(stream, peer).await;
+        while let Some(Ok(arrived)) = listening.accept().now_or_never() {
+            self.take(arrived).await;
         }
     }
 
     /// Deals a new connection out, or closes it if there is no place for it.
-    async fn take(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn take(&self, arrived: Arrived) {
         let Some(place) = self.places.take() else { return };
-        if let Err(error) = self.deal(stream, peer, place).await {
-            tracing::debug!(%error, %peer, "a connection broke while it was dealt");
+        let peer = arrived.peer();
+        if let Err(error) = self.deal(arrived, place).await {
+            tracing::debug!(%error, ?peer, "a connection broke while it was dealt");
         }
     }
 
-    async fn deal(&self, stream: TcpStream, peer: SocketAddr, place: Place) -> io::Result<()> {
-        // Answers are single small writes; waiting to join them would cost the caller's deadline.
-        stream.set_nodelay(true)?;
-        let stream = stream.into_std()?;
+    async fn deal(&self, arrived: Arrived, place: Place) -> io::Result<()> {
+        let peer = arrived.peer();
+        let stream = arrived.detach()?;
         // A worker that ended, which none should, has the fewest connections of all.
         let working = self.workers.iter().filter(|worker| !worker.sockets.is_closed());
         let Some(worker) = working.min_by_key(|worker| worker.load()) else {
-            tracing::debug!(%peer, "a connection came while the service was stopping");
+            tracing::debug!(?peer, "a connection came while the service was stopping");
             return Ok(());
         };
         let counted = Counted::new(&worker.connections);
@@ -188,17 +189,23 @@ where
 {
     let (tasks, background) = (TaskTracker::new(), TaskTracker::new());
     let router = router(&background);
-    let serve = |(stream, counted, place): Dealt| match TcpStream::from_std(stream) {
-        Ok(stream) => {
-            let (acceptor, router, tasks_of_it) = (acceptor.clone(), router.clone(), tasks.clone());
-            let served =
-                connection::serve(stream, acceptor, router, limits.connection, place, stop.clone(), tasks_of_it);
-            tasks.spawn(async move {
-                served.await;
-                drop(counted);
-            });
+    let serve = |(stream, counted, place): Dealt| {
+        let (router, limits, stop, tasks_of_it) = (router.clone(), limits.connection, stop.clone(), tasks.clone());
+        let served = match stream {
+            Detached::Tcp(stream) => TcpStream::from_std(stream).map(|stream| {
+                let served = connection::serve(stream, acceptor.clone(), router, limits, place, stop, tasks_of_it);
+                Either::Left(served)
+            }),
+            // In a box, since there are few: the future of every other connection would have room for it.
+            Detached::Unix(stream) => UnixStream::from_std(stream).map(|stream| {
+                let served = connection::speak(stream, router, limits, place, stop, tasks_of_it);
+                Either::Right(Box::pin(served))
+            }),
+        };
+        match served {
+            Ok(served) => drop(tasks.spawn(served.map(|()| drop(counted)))),
+            Err(error) => tracing::debug!(%error, "a connection broke while it was dealt"),
         }
-        Err(error) => tracing::debug!(%error, "a connection broke while it was dealt"),
     };
     loop {
         tokio::select! {

@@ -41,6 +41,7 @@ const fn alias(variable: &'static str, path: &'static str, translate: fn(&str) -
 }
 
 const ALIASES: &[Alias] = &[
+    alias("GRPC_UDS", "grpc.unix_socket", same),
     alias("GRPC_HOST", "grpc.host", same),
     alias("GRPC_PORT", "grpc.port", whole),
     alias("GRPC_SERVER_USE_TLS", "grpc.tls.enabled", same),
@@ -57,6 +58,7 @@ const ALIASES: &[Alias] = &[
     alias("MERGE_DOMAIN_CONFIG", "rules.merge_domains", same),
     alias("CACHE_KEY_PREFIX", "store.key_prefix", same),
     alias("REDIS_TIMEOUT", "store.redis.connect_timeout", same),
+    alias("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", "store.redis.health_follows_connection", same),
     alias("REDIS_TLS_CACERT", "store.redis.tls.ca_file", same),
     alias("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", "store.redis.tls.verify_hostname", redis_names::inverted),
     alias("EXPIRATION_JITTER_MAX_SECONDS", "store.expiry_jitter_max_s", from_zero),
@@ -104,7 +106,6 @@ const REFUSED: &[Refused] = &[
         "redis, the only one of its backends known here",
     ),
     refused("CONFIG_TYPE", |text| text == "FILE", "FILE, since rules are read from files only"),
-    refused("GRPC_UDS", |_| false, "unset, since the service listens on TCP only"),
 ];
 
 // === impl Environment ===
@@ -386,9 +387,12 @@ mod tests {
         let harmless =
             [("BACKEND_TYPE", "redis"), ("CONFIG_TYPE", "FILE"), ("REDIS_TYPE", "SINGLE"), ("USE_STATSD", "false")];
         assert_eq!(value(&harmless, "grpc.port"), None);
-        let asking = [("BACKEND_TYPE", "memcache"), ("CONFIG_TYPE", "GRPC_XDS_SOTW"), ("GRPC_UDS", "/run/x")];
+        let asking = [("BACKEND_TYPE", "memcache"), ("CONFIG_TYPE", "GRPC_XDS_SOTW")];
         let (_, _, errors) = read(&asking, "grpc.port");
         assert_eq!(errors.len(), asking.len());
-        assert_eq!(errors[2], "GRPC_UDS is \"/run/x\", but must be unset, since the service listens on TCP only");
+        assert_eq!(
+            errors[0],
+            "BACKEND_TYPE is \"memcache\", but must be redis, the only one of its backends known here"
+        );
     }
 }

@@ -17,6 +17,12 @@ pub(super) fn port(read: &mut Reader<'_>) -> Option<PortTls> {
         return None;
     }
     let place = read.place("grpc.tls.enabled");
+    if read.optional("grpc.unix_socket").is_some() {
+        let socket = read.place("grpc.unix_socket");
+        read.conflict(format!(
+            "{place} is true, but {socket} names a socket of this machine, on which TLS is not spoken; keep one of the two"
+        ));
+    }
     for (path, is_set) in [("certificate_file", certificate_file.is_some()), ("key_file", key_file.is_some())] {
         if !is_set {
             let missing = read.place(&format!("grpc.tls.{path}"));

@@ -89,6 +89,8 @@ fn ports(read: &mut Reader<'_>) -> Ports {
             named("admin", &admin.host, admin.port),
             named("debug", &debug.host, debug.port),
         ];
+        // With a socket the gRPC port takes none of these.
+        let all = &all[usize::from(grpc.unix_socket.is_some())..];
         for (index, one) in all.iter().enumerate() {
             all[index + 1..].iter().for_each(|other| apart(read, one, other));
         }
@@ -131,6 +133,7 @@ fn grpc(read: &mut Reader<'_>) -> GrpcSettings {
     GrpcSettings {
         host: read.parsed("grpc.host", text::host),
         port: read.whole("grpc.port", 0..=u16::MAX),
+        unix_socket: read.parsed("grpc.unix_socket", unix_socket),
         connections_max: read.whole("grpc.connections_max", 1..=1_000_000),
         streams_per_connection_max: read.whole("grpc.streams_per_connection_max", 1..=100_000),
         request_bytes_max: read.size("grpc.request_bytes_max", KIB..=64 * MIB),
@@ -141,6 +144,16 @@ fn grpc(read: &mut Reader<'_>) -> GrpcSettings {
         keepalive_timeout: read.duration("grpc.keepalive_timeout", 100 * MILLISECOND..=10 * MINUTE),
         reflection: read.switch("grpc.reflection"),
         tls: grpc_tls::port(read),
+    }
+}
+
+/// A path that fits into the address of a socket (unix(7)).
+fn unix_socket(text: &str) -> Parsed<Option<PathBuf>> {
+    const BYTES_MAX: usize = 107;
+    match text.len() {
+        0 => Ok(None),
+        1..=BYTES_MAX if !text.contains('\0') => Ok(Some(PathBuf::from(text))),
+        _ => Err(format!("a path of at most {BYTES_MAX} bytes")),
     }
 }
 

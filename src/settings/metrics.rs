@@ -6,7 +6,11 @@ use std::time::Duration;
 use super::meaning::Reader;
 use super::text::{self, Parsed};
 use crate::statsd::line::TAGS_BYTES_MAX;
+use crate::statsd::rewrite::Rewrite;
 use crate::statsd::{Dialect, Protocol, StatsdOptions, Tag};
+
+/// Most rewrites: each is tried on every name at every flush.
+const REWRITES_MAX: usize = 100;
 
 /// Metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +56,7 @@ pub(super) fn metrics(read: &mut Reader<'_>) -> MetricsSettings {
         dialect: read
             .choice("metrics.statsd.dialect", &[("statsd", Dialect::Statsd), ("dogstatsd", Dialect::DogStatsd)]),
         tags: read.parsed("metrics.statsd.tags", tags),
+        rewrites: rewrites(read),
         flush_interval: read
             .duration("metrics.statsd.flush_interval", Duration::from_millis(100)..=Duration::from_secs(3_600)),
     };
@@ -66,6 +71,28 @@ pub(super) fn metrics(read: &mut Reader<'_>) -> MetricsSettings {
             response_time_as_milliseconds: read.switch("metrics.prometheus.response_time_as_milliseconds"),
         },
     }
+}
+
+/// The rewrites, in their order.
+fn rewrites(read: &mut Reader<'_>) -> Vec<Rewrite> {
+    const KEY: &str = "metrics.statsd.rewrites";
+
+    let texts = read.texts(KEY);
+    if texts.len() > REWRITES_MAX {
+        let place = read.place(KEY);
+        read.conflict(format!("{place} has {} rewrites, but must have at most {REWRITES_MAX}", texts.len()));
+    }
+    let mut rewrites = Vec::new();
+    for text in texts.iter().take(REWRITES_MAX) {
+        match Rewrite::parse(text) {
+            Ok(rewrite) => rewrites.push(rewrite),
+            Err(right) => {
+                let place = read.place(KEY);
+                read.conflict(format!("{place} has {text:?}, but each must be {right}"));
+            }
+        }
+    }
+    rewrites
 }
 
 /// `name:value,name:value`, as the reference service's maps are written.

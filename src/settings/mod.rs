@@ -92,6 +92,8 @@ pub struct GrpcSettings {
     pub host: String,
     /// TCP port; 0 for any free one.
     pub port: u16,
+    /// Path of a socket to listen on instead.
+    pub unix_socket: Option<PathBuf>,
     /// Most connections at a time.
     pub connections_max: usize,
     /// Most calls at a time on one connection.
@@ -208,6 +210,8 @@ pub struct RedisSettings {
     pub batch_max: usize,
     /// Most calls under way on one connection.
     pub calls_in_flight: usize,
+    /// Whether health says no while there is no connection, after the start too.
+    pub health_follows_connection: bool,
 }
 
 /// One Redis.

@@ -40,6 +40,7 @@ pub(super) fn redis(read: &mut Reader<'_>) -> Option<RedisSettings> {
     let response_timeout = read.duration("store.redis.response_timeout", TIMEOUT_MIN..=TIMEOUT_MAX);
     let batch_max = read.whole("store.redis.batch_max", 1..=128);
     let calls_in_flight = read.whole("store.redis.calls_in_flight", 1..=64);
+    let health_follows_connection = read.switch("store.redis.health_follows_connection");
     let tls = tls(read);
     let main = MAIN.server(read, "store.redis.tls.enabled", &tls);
     let per_second = PER_SECOND.server(read, "store.redis.per_second.tls_enabled", &tls);
@@ -48,7 +49,15 @@ pub(super) fn redis(read: &mut Reader<'_>) -> Option<RedisSettings> {
         read.conflict(format!("{place} is set, but store.redis.url is empty; set the address of the main Redis too"));
     }
     let main = main?;
-    Some(RedisSettings { main, per_second, connect_timeout, response_timeout, batch_max, calls_in_flight })
+    Some(RedisSettings {
+        main,
+        per_second,
+        connect_timeout,
+        response_timeout,
+        batch_max,
+        calls_in_flight,
+        health_follows_connection,
+    })
 }
 
 /// How TLS is spoken where it is.

@@ -13,6 +13,7 @@
 
 use std::fmt::Write;
 
+use super::rewrite::{Rewrite, Rewritten};
 use crate::metrics::deltas::Deltas;
 use crate::metrics::dotted::{Name, Value};
 use crate::metrics::histogram::Reading;
@@ -42,6 +43,10 @@ pub const TAGS_BYTES_MAX: usize = 256;
 /// Dialect and tags as they are written.
 #[derive(Debug)]
 pub(super) struct Form {
+    dialect: Dialect,
+    /// In the order of their names.
+    tags: Vec<(String, String)>,
+    rewrites: Vec<Rewrite>,
     after_name: String,
     after_value: String,
 }
@@ -49,22 +54,13 @@ pub(super) struct Form {
 // === impl Form ===
 
 impl Form {
-    pub(super) fn new(dialect: Dialect, tags: &[Tag]) -> Form {
+    /// Lines in that dialect, with these tags, under the names that the first rewrite to match gives.
+    pub(super) fn new(dialect: Dialect, tags: &[Tag], rewrites: &[Rewrite]) -> Form {
         let mut tags: Vec<(String, String)> =
             tags.iter().map(|Tag { name, value }| (clean(name), clean(value))).collect();
         tags.sort();
-        let mut form = Form { after_name: String::new(), after_value: String::new() };
-        match dialect {
-            Dialect::Statsd => {
-                form.after_name = tags.iter().map(|(name, value)| format!(".__{name}={value}")).collect();
-            }
-            Dialect::DogStatsd if tags.is_empty() => {}
-            Dialect::DogStatsd => {
-                let tags: Vec<String> = tags.iter().map(|(name, value)| format!("{name}:{value}")).collect();
-                form.after_value = format!("|#{}", tags.join(","));
-            }
-        }
-        form
+        let (after_name, after_value) = dialect.written(&tags);
+        Form { dialect, tags, rewrites: rewrites.to_vec(), after_name, after_value }
     }
 
     /// Adds the lines of a metric: none, one, or one for each bucket.
@@ -85,13 +81,46 @@ impl Form {
     }
 
     fn line(&self, lines: &mut String, name: Name<'_>, value: u64, kind: &str) {
-        let Form { after_name, after_value } = self;
-        writeln!(lines, "{name}{after_name}:{value}|{kind}{after_value}").expect("memory takes any text");
+        let Form { after_name, after_value, .. } = self;
+        let written = match self.rewritten(name) {
+            None => writeln!(lines, "{name}{after_name}:{value}|{kind}{after_value}"),
+            Some(Rewritten { name, tags }) => {
+                let mut tags: Vec<_> = tags.into_iter().chain(self.tags.iter().cloned()).collect();
+                tags.sort();
+                let (after_name, after_value) = self.dialect.written(&tags);
+                writeln!(lines, "{name}{after_name}:{value}|{kind}{after_value}")
+            }
+        };
+        written.expect("memory takes any text");
+    }
+
+    fn rewritten(&self, name: Name<'_>) -> Option<Rewritten> {
+        if self.rewrites.is_empty() {
+            return None;
+        }
+        let name = name.to_string();
+        self.rewrites.iter().find(|rewrite| rewrite.matches(&name)).and_then(|rewrite| rewrite.apply(&name))
+    }
+}
+
+// === impl Dialect ===
+
+impl Dialect {
+    /// The tags as they stand behind a name, and behind a value.
+    fn written(self, tags: &[(String, String)]) -> (String, String) {
+        match self {
+            Dialect::Statsd => (tags.iter().map(|(name, value)| format!(".__{name}={value}")).collect(), String::new()),
+            Dialect::DogStatsd if tags.is_empty() => (String::new(), String::new()),
+            Dialect::DogStatsd => {
+                let tags: Vec<String> = tags.iter().map(|(name, value)| format!("{name}:{value}")).collect();
+                (String::new(), format!("|#{}", tags.join(",")))
+            }
+        }
     }
 }
 
 /// What can stand in a tag: as in the reference service, and nothing that ends a tag or a line.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     let is_sign = |c: char| matches!(c, '.' | ':' | '|' | ',' | '#') || c.is_control();
     text.replace(is_sign, "_")
 }
@@ -143,7 +172,7 @@ mod tests {
 
     #[test]
     fn counters_are_sent_as_what_they_gained_and_not_at_all_for_nothing() {
-        let (metrics, form, mut deltas) = (Metrics::default(), Form::new(Dialect::Statsd, &[]), Deltas::default());
+        let (metrics, form, mut deltas) = (Metrics::default(), Form::new(Dialect::Statsd, &[], &[]), Deltas::default());
         let counters = metrics.rule("d", &["user", "path"]);
         counters.record_unlimited(3);
         let name = "ratelimit.service.rate_limit.d.user.path";
@@ -156,7 +185,7 @@ mod tests {
 
     #[test]
     fn gauges_are_sent_each_time() {
-        let (metrics, form, mut deltas) = (Metrics::default(), Form::new(Dialect::Statsd, &[]), Deltas::default());
+        let (metrics, form, mut deltas) = (Metrics::default(), Form::new(Dialect::Statsd, &[], &[]), Deltas::default());
         metrics.totals().rules_loaded.set(4);
         for _ in 0..2 {
             let mut lines = String::new();
@@ -179,15 +208,31 @@ mod tests {
             (Dialect::Statsd, format!("{name}.__env=x_y.__zone=a_b_c_d:1|c")),
             (Dialect::DogStatsd, format!("{name}:1|c|#env:x_y,zone:a_b_c_d")),
         ] {
-            assert_eq!(flushed(&metrics, &Form::new(dialect, &tags), &mut Deltas::default()), [line]);
+            assert_eq!(flushed(&metrics, &Form::new(dialect, &tags, &[]), &mut Deltas::default()), [line]);
         }
         let line = format!("{name}:1|c");
-        assert_eq!(flushed(&metrics, &Form::new(Dialect::DogStatsd, &[]), &mut Deltas::default()), [line]);
+        assert_eq!(flushed(&metrics, &Form::new(Dialect::DogStatsd, &[], &[]), &mut Deltas::default()), [line]);
+    }
+
+    #[test]
+    fn a_rewritten_name_brings_its_tags_along_in_either_dialect() {
+        let metrics = Metrics::default();
+        metrics.rule("shop", &["user_a.b"]).record_given_back(3);
+        let rewrites =
+            [r"\.rate_limit\.([^.]+)\.(.*)\.total_negative_hits$ => back => rule:$2,domain:$1", ".* => other"];
+        let rewrites = rewrites.map(|rewrite| Rewrite::parse(rewrite).unwrap());
+        for (dialect, line) in [
+            (Dialect::Statsd, "back.__domain=shop.__env=live.__rule=user_a_b:3|c"),
+            (Dialect::DogStatsd, "back:3|c|#domain:shop,env:live,rule:user_a_b"),
+        ] {
+            let form = Form::new(dialect, &tags(&[("env", "live")]), &rewrites);
+            assert_eq!(flushed(&metrics, &form, &mut Deltas::default()), [line]);
+        }
     }
 
     #[test]
     fn a_line_stands_for_all_calls_of_a_bucket() {
-        let (metrics, form, mut deltas) = (Metrics::default(), Form::new(Dialect::Statsd, &[]), Deltas::default());
+        let (metrics, form, mut deltas) = (Metrics::default(), Form::new(Dialect::Statsd, &[], &[]), Deltas::default());
         let calls = metrics.calls(GrpcMethod::ShouldRateLimit);
         for micros in [70, 7_000, 7_000, 9_000, 6_000, 99_000_000] {
             calls.observe(Duration::from_micros(micros));
@@ -219,7 +264,7 @@ mod tests {
         let many = tags(&[("a", "b"); TAGS_BYTES_MAX / 6]);
         let long = tags(&[("a", &"x".repeat(TAGS_BYTES_MAX - 5))]);
         for (dialect, tags) in [(Dialect::Statsd, &many), (Dialect::DogStatsd, &many), (Dialect::Statsd, &long)] {
-            let Form { after_name, after_value } = Form::new(dialect, tags);
+            let Form { after_name, after_value, .. } = Form::new(dialect, tags, &[]);
             let longest = NAME_BYTES_MAX + after_name.len() + after_value.len() + value;
             assert!(longest <= super::super::Protocol::Udp.piece_bytes_max(), "{longest}");
         }

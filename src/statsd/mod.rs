@@ -8,6 +8,7 @@
 //! The walk runs on a thread of its own, because it takes a moment over 100,000 rules, and each has a deadline.
 
 pub mod line;
+pub mod rewrite;
 mod socket;
 
 use std::io;
@@ -24,6 +25,7 @@ pub use socket::Protocol;
 use crate::metrics::Metrics;
 use crate::metrics::deltas::Deltas;
 use line::Form;
+use rewrite::Rewrite;
 use socket::Socket;
 
 /// Where and how metrics are sent.
@@ -39,6 +41,8 @@ pub struct StatsdOptions {
     pub dialect: Dialect,
     /// What every metric is told apart by.
     pub tags: Vec<Tag>,
+    /// Which names are rewritten; the first that matches holds.
+    pub rewrites: Vec<Rewrite>,
     /// How often metrics are sent.
     pub flush_interval: Duration,
 }
@@ -74,7 +78,7 @@ impl Statsd {
     /// A sender of these metrics. Nothing is sent before [`Statsd::run`].
     #[must_use]
     pub fn new(options: StatsdOptions, metrics: Metrics) -> Statsd {
-        let form = Form::new(options.dialect, &options.tags);
+        let form = Form::new(options.dialect, &options.tags, &options.rewrites);
         Statsd { options, metrics, form, deltas: Deltas::default(), socket: None, trouble: Trouble::default() }
     }
 

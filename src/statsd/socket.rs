@@ -1,6 +1,8 @@
 //! The way to the statsd server: a connection, or packets.
 
 use std::io;
+#[cfg(target_os = "linux")]
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UdpSocket, lookup_host};
@@ -19,6 +21,23 @@ pub enum Protocol {
 pub(super) enum Socket {
     Tcp(TcpStream),
     Udp(UdpSocket),
+}
+
+/// Longest time that what was sent over a connection may be unacknowledged. The system's own patience is a quarter of an
+/// hour, in which all that is written to a machine that is gone would be lost.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
+
+/// Has the system break a connection whose other side acknowledges nothing (RFC 5482).
+#[cfg(target_os = "linux")]
+fn give_up_on_the_dead(stream: &TcpStream) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))
+}
+
+/// Other systems have no such word.
+#[cfg(not(target_os = "linux"))]
+fn give_up_on_the_dead(_stream: &TcpStream) -> io::Result<()> {
+    Ok(())
 }
 
 // === impl Protocol ===
@@ -41,6 +60,7 @@ impl Socket {
     pub(super) async fn open(protocol: Protocol, host: &str, port: u16) -> io::Result<Socket> {
         if protocol == Protocol::Tcp {
             let stream = TcpStream::connect((host, port)).await?;
+            give_up_on_the_dead(&stream)?;
             return Ok(Socket::Tcp(stream));
         }
         let address = lookup_host((host, port)).await?.next();

@@ -195,6 +195,27 @@ async fn it_waits_for_a_redis_that_is_not_there_yet() {
 }
 
 #[tokio::test]
+async fn health_follows_the_connection_to_redis_where_that_is_asked_for_and_nowhere_else() {
+    let Some(mut redis) = Redis::start().await else { return };
+    let following =
+        Launch::new(&[("rules.yaml", RULES)]).redis(&redis).setting("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", "true");
+    let following = following.start().await;
+    let other = Tidegate::serving(&redis, &[("rules.yaml", RULES)]).await;
+    following.becomes(ServingStatus::Serving).await;
+    redis.stop();
+    following.becomes(ServingStatus::NotServing).await;
+    assert_eq!(following.http().get("/healthcheck").await.status, StatusCode::INTERNAL_SERVER_ERROR);
+    // It has noticed too, and says the same as before.
+    eventually("the other has lost its connection", PATIENCE, async || {
+        other.log().contains("the connection to Redis broke").then_some(())
+    })
+    .await;
+    assert_eq!(other.http().get("/healthcheck").await.status, StatusCode::OK);
+    redis.start_again().await;
+    following.becomes(ServingStatus::Serving).await;
+}
+
+#[tokio::test]
 async fn a_redis_lost_under_traffic_is_an_answer_in_time_and_heals_by_itself() {
     let Some(mut redis) = Redis::start().await else { return };
     let tidegate = Tidegate::serving(&redis, &[("rules.yaml", RULES)]).await;

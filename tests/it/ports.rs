@@ -2,3 +2,4 @@
 
 mod debug;
 mod http;
+mod unix_socket;

@@ -112,6 +112,7 @@ impl Batcher {
     /// Connects anew.
     fn broke(&mut self, broken: &Broken) {
         self.connector.tell_broken(broken);
+        self.connector.note_closed();
         let error = StoreError::Unreachable { reason: broken.to_string() };
         if self.shared.hang_up(&error) {
             self.setbacks = 0;
@@ -136,6 +137,8 @@ impl Batcher {
                 self.link = Link::Up { moved };
                 // The batcher puts its own waker in as soon as it waits.
                 self.shared.up(Line::new(socket, Waker::noop().clone(), self.connector.patience()));
+                // In this order: whoever follows both never sees a Redis that was reached and has no connection.
+                self.connector.note_opened();
                 self.reached.send_replace(true);
             }
             Err(error) => {

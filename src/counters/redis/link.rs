@@ -19,6 +19,7 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{RedisError, Value};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::greeting::{Credentials, Greeted, GreetingError, greet, send};
@@ -72,6 +73,8 @@ pub struct Connector {
     /// Of a master that sentinels know.
     watch: Option<Watch>,
     told: Arc<Told>,
+    /// How many connections of the request path are open.
+    open: Arc<watch::Sender<usize>>,
 }
 
 /// What the log was told of the server. Each core has a connection of its own; one line is enough for all of them.
@@ -132,7 +135,23 @@ impl Connector {
             }
             Address::Tcp(..) | Address::Unix(_) => None,
         };
-        Connector { server: Arc::new(server), timeouts, watch, told: Arc::default() }
+        Connector { server: Arc::new(server), timeouts, watch, told: Arc::default(), open: Arc::default() }
+    }
+
+    /// How many connections of the request path are open, those of all cores together.
+    #[must_use]
+    pub fn open(&self) -> watch::Receiver<usize> {
+        self.open.subscribe()
+    }
+
+    /// Takes note of a connection of the request path that is open now.
+    pub(super) fn note_opened(&self) {
+        self.open.send_modify(|open| *open += 1);
+    }
+
+    /// Takes note of one that is not any more.
+    pub(super) fn note_closed(&self) {
+        self.open.send_modify(|open| *open = open.saturating_sub(1));
     }
 
     /// Tells the log that a connection was made, unless it knows.

@@ -9,6 +9,7 @@ use super::super::error::{Note, SettingsError};
 use super::super::sources::Layer;
 use super::super::text::switch;
 use super::Environment;
+use crate::statsd::rewrite::{ARROW, Rewrite};
 
 const STATSD: &str = "metrics.statsd.enabled";
 const PROMETHEUS: &str = "metrics.prometheus.enabled";
@@ -55,17 +56,39 @@ impl Environment {
                  shown"
             )));
         }
-        if self.get("USE_DOG_STATSD_MOGRIFIERS").is_some() {
-            notes.push(Note::new(
-                "USE_DOG_STATSD_MOGRIFIERS is set, but names are not rewritten here: metrics are sent under their own"
-                    .to_owned(),
-            ));
+        if is_dog {
+            self.mogrifiers(layer, errors);
         }
+    }
+
+    /// The rewrites that the names in one variable stand for, each in three variables of its own.
+    fn mogrifiers(&self, layer: &mut Layer, errors: &mut Vec<SettingsError>) {
+        const NAMES: &str = "USE_DOG_STATSD_MOGRIFIERS";
+
+        let Some(names) = self.get(NAMES) else { return };
+        let mut rewrites = Vec::new();
+        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let part = |end: &str| self.get(&format!("DOG_STATSD_MOGRIFIER_{name}_{end}")).unwrap_or_default();
+            let (pattern, new_name, tags) = (part("PATTERN"), part("NAME"), part("TAGS"));
+            let arrows = [pattern, new_name, tags].iter().any(|part| part.contains(ARROW));
+            let made = if arrows { Err(format!("without {ARROW:?}")) } else { Rewrite::new(pattern, new_name, tags) };
+            match made {
+                Ok(_) if tags.is_empty() => rewrites.push(format!("{pattern}{ARROW}{new_name}").into()),
+                Ok(_) => rewrites.push(format!("{pattern}{ARROW}{new_name}{ARROW}{tags}").into()),
+                Err(right) => errors.push(SettingsError::Invalid {
+                    place: format!("DOG_STATSD_MOGRIFIER_{name}_…"),
+                    value: Some([pattern, new_name, tags].join(ARROW)),
+                    right,
+                }),
+            }
+        }
+        layer.set("metrics.statsd.rewrites", NAMES, ValueKind::Array(rewrites));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Rewrite;
     use crate::settings::Settings;
     use crate::statsd::{Dialect, Protocol};
 
@@ -104,6 +127,27 @@ mod tests {
         let (settings, notes) = load(&[("USE_STATSD", "false"), ("USE_DOG_STATSD", "true")]);
         let statsd = settings.metrics.statsd.unwrap();
         assert_eq!((statsd.dialect, statsd.protocol, notes.len()), (Dialect::DogStatsd, Protocol::Udp, 0));
+    }
+
+    #[test]
+    fn mogrifiers_are_rewrites_and_what_is_wrong_with_one_is_told_by_its_name() {
+        let dog = [
+            ("USE_DOG_STATSD", "true"),
+            ("USE_DOG_STATSD_MOGRIFIERS", "RULES, OTHER"),
+            ("DOG_STATSD_MOGRIFIER_RULES_PATTERN", r"^(.*)\.([^.]*)$"),
+            ("DOG_STATSD_MOGRIFIER_RULES_NAME", "r.$2"),
+            ("DOG_STATSD_MOGRIFIER_RULES_TAGS", "rule:$1,a:b"),
+            ("DOG_STATSD_MOGRIFIER_OTHER_PATTERN", "."),
+            ("DOG_STATSD_MOGRIFIER_OTHER_NAME", "other"),
+        ];
+        let (settings, notes) = load(&dog);
+        let expected = [r"^(.*)\.([^.]*)$ => r.$2 => rule:$1,a:b", ". => other"];
+        let expected = expected.map(|rewrite| Rewrite::parse(rewrite).unwrap());
+        assert_eq!((settings.metrics.statsd.unwrap().rewrites.as_slice(), notes), (&expected[..], vec![]));
+        let errors = Settings::load(None, dog[..6].iter().copied()).unwrap_err().to_string();
+        assert!(errors.starts_with("DOG_STATSD_MOGRIFIER_OTHER_… is ") && errors.contains("with a name"), "{errors}");
+        let errors = Settings::load(None, [("TIDEGATE_METRICS_STATSD_REWRITES", "a")]).unwrap_err().to_string();
+        assert!(errors.contains("TIDEGATE_METRICS_STATSD_REWRITES has \"a\", but each must be "), "{errors}");
     }
 
     #[test]

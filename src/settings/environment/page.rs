@@ -54,6 +54,11 @@ fn variables(name: &'static str) -> Vec<(&'static str, &'static str)> {
             all.extend([("REDIS_PERSECOND_TYPE", "sentinel"), ("REDIS_PERSECOND_URL", "master,host:1")]);
         }
         "REDIS_PERSECOND_SOCKET_TYPE" => all.push(("REDIS_PERSECOND_URL", "host:1")),
+        "USE_DOG_STATSD_MOGRIFIERS" => all.extend([
+            ("USE_DOG_STATSD", "true"),
+            ("DOG_STATSD_MOGRIFIER_1_PATTERN", "a"),
+            ("DOG_STATSD_MOGRIFIER_1_NAME", "b"),
+        ]),
         _ => {}
     }
     if name.starts_with("REDIS_PERSECOND_") {

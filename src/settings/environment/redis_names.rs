@@ -39,7 +39,6 @@ const LEFT_ALONE: &[(&str, &str)] = &[
     ("STARTUP_INITIAL_INTERVAL", "the service starts without Redis, and tries again after 50ms to 2s"),
     ("STARTUP_MAX_INTERVAL", "the service starts without Redis, and tries again after 50ms to 2s"),
     ("STARTUP_MAX_ELAPSED_TIME", "the service starts without Redis and never gives up"),
-    ("HEALTH_CHECK_ACTIVE_CONNECTION", "health waits for Redis at the start, and doesn't follow it later"),
 ];
 
 /// Sets the keys that the reference's `REDIS_` variables mean.

@@ -28,7 +28,8 @@ pub(super) fn write(f: &mut impl Write, snapshot: Option<&Snapshot>, metrics: &M
 }
 
 fn write_rule(f: &mut impl Write, rule: &Rule, totals: RuleTotals) -> fmt::Result {
-    let RuleTotals { total_hits, over_limit, near_limit, within_limit, shadow_mode, negative_hits: _ } = totals;
+    let RuleTotals { total_hits, over_limit, near_limit, within_limit, shadow_mode, negative_hits: _, remembered: _ } =
+        totals;
     for (name, value) in [
         ("total_hits", total_hits),
         ("over_limit", over_limit),

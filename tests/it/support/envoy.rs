@@ -188,6 +188,14 @@ pub(crate) fn rate_limit_service(name: &str, at: SocketAddr) -> Value {
     cluster
 }
 
+/// The same, on a socket of this machine.
+pub(crate) fn rate_limit_service_at(name: &str, socket: &Path) -> Value {
+    let mut cluster = rate_limit_service(name, ([127, 0, 0, 1], 1).into());
+    cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] =
+        json!({ "pipe": { "path": socket } });
+    cluster
+}
+
 fn cluster(name: &str, at: SocketAddr) -> Value {
     json!({
         "name": name,

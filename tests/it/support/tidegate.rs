@@ -40,7 +40,7 @@ pub(crate) struct Rules {
 pub(crate) struct Tidegate {
     process: Process,
     rules: Rules,
-    grpc: SocketAddr,
+    grpc: Option<SocketAddr>,
     http: SocketAddr,
 }
 
@@ -120,7 +120,9 @@ impl Launch {
         let (grpc, http) = eventually("tidegate says where it listens", PATIENCE, async || {
             let ended = process.exit_status();
             let stdout = process.stdout();
-            let addresses = Some((listener("grpc", &stdout)?, listener("http", &stdout)?));
+            let grpc = listening("grpc", &stdout)?;
+            let is_socket = grpc.starts_with("unix:");
+            let addresses = Some(((!is_socket).then(|| address(grpc)), address(listening("http", &stdout)?)));
             assert!(ended.is_none(), "tidegate ended at start: {}", process.stderr());
             addresses
         })
@@ -161,13 +163,21 @@ impl Launch {
     }
 }
 
-/// The address on the line of the start-up text whose first word is `name`, once that line is whole.
-fn listener(name: &str, stdout: &str) -> Option<SocketAddr> {
+/// Where the line of the start-up text whose first word is `name` says that it listens, once that line is whole.
+fn listening<'t>(name: &str, stdout: &'t str) -> Option<&'t str> {
     let whole_lines = stdout.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     let mut words =
         whole_lines.map(str::split_whitespace).find_map(|mut words| (words.next()? == name).then_some(words))?;
-    let address = words.next().unwrap_or_default();
-    Some(address.parse().unwrap_or_else(|_| panic!("{address:?} after {name:?} should be an address in:\n{stdout}")))
+    Some(words.next().unwrap_or_default())
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap_or_else(|_| panic!("{text:?} should be an address"))
+}
+
+/// The address on the line of the start-up text whose first word is `name`.
+fn listener(name: &str, stdout: &str) -> Option<SocketAddr> {
+    listening(name, stdout).map(address)
 }
 
 // === impl Tidegate ===
@@ -181,7 +191,7 @@ impl Tidegate {
     }
 
     pub(crate) fn grpc_address(&self) -> SocketAddr {
-        self.grpc
+        self.grpc.expect("it listens on TCP")
     }
 
     pub(crate) fn http_address(&self) -> SocketAddr {
@@ -264,7 +274,8 @@ impl Tidegate {
 
     /// A connection of its own to the gRPC port, made at the first call.
     pub(crate) fn channel(&self) -> Channel {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc)).expect("an address is a valid authority");
+        let endpoint =
+            Endpoint::from_shared(format!("http://{}", self.grpc_address())).expect("an address is a valid authority");
         endpoint.connect_timeout(Duration::from_secs(5)).timeout(PATIENCE).connect_lazy()
     }
 }

@@ -1,5 +1,5 @@
-//! Compiles `proto/` into Rust: gRPC types and service (tonic, prost), their proto3 JSON form (pbjson)
-//! and the descriptor set that reflection serves. protox does it in Rust: no system `protoc` is needed.
+//! Compiles `proto/` into Rust: gRPC types and services (tonic, prost), the proto3 JSON form of what we serve (pbjson)
+//! and the descriptor set that reflection serves: of our own service, not of the one by which rules come (xDS). protox does it in Rust: no system `protoc` is needed.
 
 use std::path::PathBuf;
 
@@ -7,19 +7,22 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(["envoy/service/ratelimit/v3/rls.proto"], ["proto"])?;
-    let encoded = descriptors.encode_to_vec();
+    const SERVED: &str = "envoy/service/ratelimit/v3/rls.proto";
+    const ASKED: [&str; 2] = ["envoy/service/discovery/v3/ads.proto", "ratelimit/config/ratelimit/v3/rls_conf.proto"];
+
+    let served = protox::compile([SERVED], ["proto"])?.encode_to_vec();
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    std::fs::write(out.join("descriptors.bin"), &encoded)?;
+    std::fs::write(out.join("descriptors.bin"), &served)?;
+    let all = protox::compile([SERVED].into_iter().chain(ASKED), ["proto"])?;
 
     tonic_prost_build::configure()
         .compile_well_known_types(true)
         .extern_path(".google.protobuf", "::pbjson_types")
         .build_client(true)
         .build_transport(false)
-        .compile_fds(descriptors)?;
+        .compile_fds(all)?;
     pbjson_build::Builder::new()
-        .register_descriptors(&encoded)?
+        .register_descriptors(&served)?
         .extern_path(".google.protobuf", "::pbjson_types")
         .build(&[".envoy"])?;
     Ok(())

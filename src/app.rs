@@ -1,7 +1,7 @@
 //! The process: everything is made here, in the order in which it is needed, and ended in reverse.
 //!
-//! [`App::bind`] checks what can be wrong before anything is served: the rules are loaded and both ports are bound,
-//! so their addresses are known. [`App::run`] serves until its shutdown future ends, and then keeps the promise that
+//! [`App::bind`] checks what can be wrong before anything is served: the rules are loaded, or waited for where a server
+//! tells them, and both ports are bound, so their addresses are known. [`App::run`] serves until its shutdown future ends, and then keeps the promise that
 //! nothing is lost: health says no first, then the ports are closed and clients told by GOAWAY, then every call under
 //! way is answered. Redis may be away all the while: the service comes up, says so, and is not healthy until it has
 //! been reached.
@@ -12,6 +12,7 @@ mod error;
 mod metrics;
 mod port_tls;
 mod redis_server;
+mod rules;
 mod store_health;
 
 use std::fmt;
@@ -34,6 +35,7 @@ use self::debug::DebugPort;
 pub use self::error::{RunError, StartError};
 use self::metrics::ShownMetrics;
 use self::redis_server::RedisMaker;
+use self::rules::RulesFrom;
 use crate::clock::SystemClock;
 use crate::counters::any::AnyStore;
 use crate::counters::memory::{MemoryLimits, MemoryStore};
@@ -43,7 +45,6 @@ use crate::descriptor::{Descriptor, Entry, Hits};
 use crate::health::{Component, Health};
 use crate::limiter::{Limiter, LimiterOptions};
 use crate::metrics::Metrics;
-use crate::reload::{BUILT_IN, Loaded, Reloader};
 use crate::rls::connection::ConnectionLimits;
 use crate::rls::headers::HeaderNames;
 use crate::rls::listening::Listening;
@@ -53,7 +54,7 @@ use crate::rls::server::{ServerLimits, Workers};
 use crate::rls::tls::Acceptor;
 use crate::rls::tls::renewal::{self, renew};
 use crate::rls::{RlsOptions, RlsService};
-use crate::rules::{Options, RuleSet};
+use crate::rules::RuleSet;
 use crate::settings::{GrpcSettings, Settings, StoreKind};
 use crate::statsd::Statsd;
 use crate::table::{LimitTable, limit_table};
@@ -66,8 +67,7 @@ pub struct App {
     metrics: Metrics,
     health: Health,
     table: LimitTable,
-    reloader: Reloader,
-    loaded: Loaded,
+    rules: RulesFrom,
     store: StoreMaker,
     grpc: Listening,
     /// Only if the gRPC port speaks TLS.
@@ -103,9 +103,6 @@ struct ServiceMaker {
 #[derive(Debug)]
 pub struct Greeting<'a>(&'a App);
 
-/// The rules of a process that was told of none and finds none: it starts, and shows what it does.
-const EXAMPLE: &str = include_str!("../config/rules.yaml");
-
 /// How often expired counters are looked for in memory; each time a slice of them is.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -118,24 +115,20 @@ impl App {
     /// When the rules have mistakes or a port can't be had.
     pub async fn bind(settings: Settings) -> Result<App, StartError> {
         let metrics = Metrics::new(settings.metrics.series_max);
-        let (writer, table) = limit_table(metrics.clone(), settings.near_limit_ratio);
-        let options = Options { defaults: settings.rules.defaults, merge_domains: settings.rules.merge_domains };
-        let paths = settings.rules.paths.clone();
-        let built_in = (paths == Settings::default().rules.paths).then_some(EXAMPLE);
-        let mut reloader = Reloader::new(paths, built_in, options, writer, metrics.clone());
-        let loaded = reloader.load_first()?;
+        let store = StoreMaker::new(&settings);
+        let health = Health::new(&needed(&settings, &store));
+        let (mut writer, table) = limit_table(metrics.clone(), settings.near_limit_ratio);
+        if settings.rules.needed_for_health {
+            writer.report_to(health.clone());
+        }
+        let rules = RulesFrom::open(&settings.rules, writer, &metrics).await?;
         let acceptor = port_tls::acceptor(&settings.grpc)?;
         let grpc = listen_grpc(&settings.grpc).await?;
         let http = listen(&settings.http.host, settings.http.port, "http.port").await?;
         let admin = adaptive::admin_listener(&settings.admin, &table).await?;
         let shown = ShownMetrics::bind(&settings.metrics.prometheus, &metrics).await?;
         let debug = DebugPort::bind(&settings.debug).await;
-        let store = StoreMaker::new(&settings);
-        let health = Health::new(match store {
-            StoreMaker::Memory(_) => &[],
-            StoreMaker::Redis(..) => &[Component::Store],
-        });
-        Ok(App { settings, metrics, health, table, reloader, loaded, store, grpc, acceptor, http, admin, shown, debug })
+        Ok(App { settings, metrics, health, table, rules, store, grpc, acceptor, http, admin, shown, debug })
     }
 
     /// Where the HTTP port listens.
@@ -157,21 +150,8 @@ impl App {
     /// # Errors
     /// When a worker can't be started.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RunError> {
-        let App {
-            settings,
-            metrics,
-            health,
-            table,
-            reloader,
-            store,
-            grpc,
-            acceptor,
-            http,
-            admin,
-            mut shown,
-            debug,
-            loaded: _,
-        } = self;
+        let App { settings, metrics, health, table, rules, store, grpc, acceptor, http, admin, mut shown, debug } =
+            self;
         // In this order: nothing new is let in, what was let in is answered, everything else ends.
         let (stop, drain, end) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
@@ -185,7 +165,7 @@ impl App {
         let (others, reporter) = registry::services(settings.grpc.reflection)?;
         registry::announce(&health, &reporter).await;
         tasks.spawn(registry::follow(health.clone(), reporter.clone(), end.clone()));
-        tasks.spawn(reloader.run(settings.rules.reload_interval, stop.clone()));
+        tasks.spawn(rules.follow(stop.clone()));
         tasks.spawn(metrics::forget_idle_series(metrics.clone(), stop.clone()));
         let key_prefix = settings.store.key_prefix.as_bytes();
         let admin = (settings.admin.clone(), admin);
@@ -266,6 +246,13 @@ async fn listen_grpc(settings: &GrpcSettings) -> Result<Listening, StartError> {
         }
         None => listen(&settings.host, settings.port, "grpc.port").await.map(Listening::from),
     }
+}
+
+/// The parts without which this process should get no requests.
+fn needed(settings: &Settings, store: &StoreMaker) -> Vec<Component> {
+    let rules = settings.rules.needed_for_health.then_some(Component::Rules);
+    let store = matches!(store, StoreMaker::Redis(_)).then_some(Component::Store);
+    rules.into_iter().chain(store).collect()
 }
 
 async fn listen(host: &str, port: u16, setting: &'static str) -> Result<TcpListener, StartError> {
@@ -388,11 +375,6 @@ impl fmt::Display for Greeting<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let app = self.0;
         let address = |address: io::Result<SocketAddr>| address.map_or_else(|_| "?".to_owned(), |a| a.to_string());
-        let Loaded { files, domains, rules, .. } = app.loaded;
-        let mut paths: Vec<String> = app.settings.rules.paths.iter().map(|path| path.display().to_string()).collect();
-        if app.loaded.is_built_in {
-            paths = vec![format!("{BUILT_IN} (there is no {})", paths.join(", "))];
-        }
         let store = match &app.store {
             StoreMaker::Memory(_) => "memory".to_owned(),
             StoreMaker::Redis(redis) => redis.to_string(),
@@ -402,13 +384,12 @@ impl fmt::Display for Greeting<'_> {
         let over = port_tls::described(app.settings.grpc.tls.as_ref());
         writeln!(f, "  grpc   {}  {services}{over}", app.grpc)?;
         writeln!(f, "  http   {}  /json, /healthcheck, /metrics", address(app.http_address()))?;
-        let counts = format!("{}, {}, {}", count(files, "file"), count(domains, "domain"), count(rules, "rule"));
         write!(f, "{}", app.shown)?;
         if let Some(admin) = &app.admin {
             writeln!(f, "  admin  {}  /, /adaptive", address(admin.local_addr()))?;
         }
         writeln!(f, "  debug  {}", app.debug)?;
-        writeln!(f, "  rules  {}  {counts}", paths.join(", "))?;
+        writeln!(f, "  rules  {}", app.rules.line(&app.table))?;
         writeln!(f, "  store  {store}")?;
         let http = app.http_address().map_or_else(|_| "?".to_owned(), reachable);
         let question = app.table.load().and_then(|table| question(&table.rules));

@@ -17,7 +17,7 @@ pub struct Health {
 /// A part that must be up before requests should come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Component {
-    /// Rules are loaded.
+    /// Some domain has rules.
     Rules,
     /// The counter store has been reached.
     Store,

@@ -9,6 +9,7 @@ pub mod limit;
 pub mod pem;
 pub mod plot;
 pub mod rate;
+pub mod tls;
 // Layer 1: arithmetic.
 pub mod signal;
 pub mod window;
@@ -35,6 +36,7 @@ pub mod settings;
 pub mod simulate;
 pub mod statsd;
 pub mod web;
+pub mod xds;
 // Layer 6: assembly.
 pub mod app;
 pub mod cli;

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tidegate::clock::{Clock, SystemClock};
 use tidegate::open_files;
 use tidegate::prometheus::{self, PrometheusSource};
 use tidegate::rules::{self, Compatibility, Difference, Options, RuleSet, Sources, read_sources};
-use tidegate::settings::{self, Note, Settings};
+use tidegate::settings::{self, Note, RuleSource, Settings};
 use tidegate::simulate::{self, command::SimulateError};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -69,8 +70,12 @@ fn serve(file: Option<PathBuf>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
     let served = runtime.block_on(async {
-        let shutdown = shutdown().map_err(|error| failure(ExitStatus::OperatingSystem, &error))?;
-        let app = App::bind(settings).await?;
+        let mut shutdown = pin!(shutdown().map_err(|error| failure(ExitStatus::OperatingSystem, &error))?);
+        let app = tokio::select! {
+            app = App::bind(settings) => app?,
+            // The rules may be waited for, if need be for ever.
+            () = shutdown.as_mut() => return Ok(()),
+        };
         // Whether somebody reads it is no business of who serves.
         drop(write(&app.greeting()));
         Ok(app.run(shutdown).await?)
@@ -94,6 +99,10 @@ fn check(file: Option<PathBuf>, files: &[PathBuf]) -> Result<(), Failure> {
         print(&format_args!("remark: {difference}"))?;
     }
     show_services(&rules)?;
+    if let RuleSource::Xds(xds) = &settings.rules.source {
+        let server = &xds.server.address;
+        print(&format_args!("remark: the settings take no rules from files but from the xDS server {server}"))?;
+    }
     let counts = [
         count(sources.files.len(), "file"),
         count(rules.domains().count(), "domain"),

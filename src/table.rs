@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 
 use crate::clock::{Clock, SystemClock};
 use crate::counters::local_gate::LocalGate;
+use crate::health::{Component, Health};
 use crate::metrics::{Metrics, RuleCounters, near_threshold};
 use crate::rules::service::Service;
 use crate::rules::{Action, Rule, RuleSet};
@@ -53,6 +54,8 @@ pub struct TableWriter {
     generation: u64,
     metrics: Metrics,
     near_limit_ratio: f32,
+    /// Where rules are needed for health.
+    health: Option<Health>,
 }
 
 /// An empty table, its writer and its reader. `near_limit_ratio` is the share of a limit, 0 to 1, above which hits
@@ -61,7 +64,7 @@ pub struct TableWriter {
 pub fn limit_table(metrics: Metrics, near_limit_ratio: f32) -> (TableWriter, LimitTable) {
     let current = Arc::new(ArcSwapOption::empty());
     let table = LimitTable { current: Arc::clone(&current) };
-    (TableWriter { current, generation: 0, metrics, near_limit_ratio }, table)
+    (TableWriter { current, generation: 0, metrics, near_limit_ratio, health: None }, table)
 }
 
 // === impl Snapshot ===
@@ -93,6 +96,11 @@ impl LimitTable {
 // === impl TableWriter ===
 
 impl TableWriter {
+    /// Has `health` know from now on whether any domain has rules.
+    pub fn report_to(&mut self, health: Health) {
+        self.health = Some(health);
+    }
+
     /// Puts `rules` in force from the next request on. Requests under way finish by what they loaded.
     pub fn publish(&mut self, rules: RuleSet) -> Generation {
         let meters = rules.rules().iter().map(|rule| self.meter(rule)).collect();
@@ -102,8 +110,14 @@ impl TableWriter {
         totals.rules_loaded.set(rules.rules().len() as u64);
         totals.config_generation.set(self.generation);
         let gates = self.gates(&rules);
+        let is_empty = rules.is_empty();
         self.current.store(Some(Arc::new(Snapshot { generation, rules, meters, gates })));
         self.metrics.forget_unheld();
+        match &self.health {
+            Some(health) if is_empty => health.down(Component::Rules),
+            Some(health) => health.up(Component::Rules),
+            None => {}
+        }
         generation
     }
 

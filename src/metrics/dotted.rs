@@ -80,6 +80,7 @@ const RULE_PREFIX: &str = "ratelimit.service.rate_limit.";
 pub const NAME_BYTES_MAX: usize = RULE_PREFIX.len() + PATH_BYTES_MAX + ".over_limit_with_local_cache".len();
 
 const TLS_ENDS_AT: &str = "tidegate.tls_certificate_ends_at_seconds";
+const XDS_SINCE: &str = "tidegate.xds_connected_since_seconds";
 
 // === impl Metrics ===
 
@@ -88,8 +89,9 @@ impl Metrics {
     /// methods without calls.
     pub fn each<B>(&self, mut take: impl FnMut(Name<'_>, Value<'_>) -> ControlFlow<B>) -> ControlFlow<B> {
         for (index, (name, value)) in (0..).zip(self.fixed()) {
-            // Without TLS there is no certificate, and a zero would look like one that ended long ago.
-            if name == TLS_ENDS_AT && matches!(value, Value::Gauge(0)) {
+            // Without TLS there is no certificate, and a zero would look like one that ended long ago; nor is there a
+            // connection.
+            if [TLS_ENDS_AT, XDS_SINCE].contains(&name) && matches!(value, Value::Gauge(0)) {
                 continue;
             }
             take(Name(Parts::Fixed(index, name)), value)?;
@@ -123,7 +125,7 @@ impl Metrics {
         ControlFlow::Continue(())
     }
 
-    fn fixed(&self) -> [(&'static str, Value<'static>); 19] {
+    fn fixed(&self) -> [(&'static str, Value<'static>); 23] {
         let totals = self.totals();
         let (counter, gauge) = (Value::Counter, Value::Gauge);
         [
@@ -146,6 +148,10 @@ impl Metrics {
             ("tidegate.config_rejected", gauge(totals.config_rejected.get())),
             ("tidegate.config_generation", gauge(totals.config_generation.get())),
             ("tidegate.metrics_mapping_rejected", gauge(totals.metrics_mapping_rejected.get())),
+            ("tidegate.xds_refused_unreadable", counter(totals.xds_refused_unreadable.get())),
+            ("tidegate.xds_refused_rules", counter(totals.xds_refused_rules.get())),
+            ("tidegate.xds_unreachable", gauge(totals.xds_unreachable.get())),
+            (XDS_SINCE, gauge(totals.xds_connected_since.get())),
         ]
     }
 }

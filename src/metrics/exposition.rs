@@ -236,7 +236,7 @@ impl Metrics {
             ("tidegate_rules_loaded", "Rules in force.", &totals.rules_loaded),
             (
                 "tidegate_config_rejected",
-                "1 while the rule files have mistakes or are gone and older rules stay in force.",
+                "1 while the rules read last have mistakes or are gone and older rules stay in force.",
                 &totals.config_rejected,
             ),
             (
@@ -259,6 +259,7 @@ impl Metrics {
                 totals.tls_certificate_ends_at.get(),
             )?;
         }
+        self.encode_xds(encoder)?;
         family(
             encoder,
             "tidegate_build_info",
@@ -266,6 +267,33 @@ impl Metrics {
             MetricType::Gauge,
             [(&Label("version", env!("CARGO_PKG_VERSION")), 1)],
         )
+    }
+}
+
+// === Rules by xDS ===
+
+impl Metrics {
+    /// What is known of the server that tells the rules; nothing where they come from files.
+    fn encode_xds(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let totals = self.totals();
+        let version = self.xds_version();
+        let since = totals.xds_connected_since.get();
+        if version.is_none() && since == 0 && totals.xds_unreachable.get() == 0 {
+            return Ok(());
+        }
+        let refused = [
+            (&Label("reason", "unreadable"), totals.xds_refused_unreadable.get()),
+            (&Label("reason", "rules"), totals.xds_refused_rules.get()),
+        ];
+        let help = "Answers of the xDS server that were refused.";
+        family(encoder, "tidegate_xds_refused", help, MetricType::Counter, refused)?;
+        let help = "1 while the xDS server cannot be reached.";
+        single(encoder, "tidegate_xds_unreachable", help, MetricType::Gauge, totals.xds_unreachable.get())?;
+        let help = "Since when there is a connection to the xDS server, in seconds since the epoch; 0 without one.";
+        single(encoder, "tidegate_xds_connected_since_seconds", help, MetricType::Gauge, since)?;
+        let help = "The version of the rules that the xDS server told and that were accepted; the value is always 1.";
+        let accepted = version.as_deref().map(|version| [("version", version)]);
+        family(encoder, "tidegate_xds_info", help, MetricType::Gauge, accepted.iter().map(|labels| (labels, 1)))
     }
 }
 
@@ -369,6 +397,24 @@ mod tests {
     #[test]
     fn the_text_is_that_of_the_reference_service_where_it_has_a_name() {
         insta::assert_snapshot!(text(&lively()).replace(env!("CARGO_PKG_VERSION"), "VERSION"));
+    }
+
+    #[test]
+    fn a_server_of_rules_is_shown_where_there_is_one() {
+        let metrics = Metrics::default();
+        assert!(!text(&metrics).contains("tidegate_xds_"));
+        metrics.totals().xds_unreachable.set(1);
+        metrics.totals().xds_refused_rules.increment();
+        metrics.xds_accepted("42\"");
+        let text = text(&metrics);
+        for line in [
+            "tidegate_xds_unreachable 1",
+            "tidegate_xds_connected_since_seconds 0",
+            "tidegate_xds_refused{reason=\"rules\"} 1",
+            "tidegate_xds_info{version=\"42\\\"\"} 1",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
+        }
     }
 
     #[test]

@@ -41,6 +41,8 @@ struct Inner {
     series: Mutex<SeriesTable>,
     /// Whether the built-in text shows response times in milliseconds.
     shows_milliseconds: AtomicBool,
+    /// The version of the rules that were last accepted by xDS, if they come so.
+    xds_version: Mutex<Option<Arc<str>>>,
 }
 
 /// Everything that needs no labels to tell it apart.
@@ -74,7 +76,7 @@ pub struct Totals {
     pub memory_keys: Gauge,
     /// Counters that the memory store has dropped for want of room since the start, as it counts them itself.
     pub memory_evictions: Gauge,
-    /// 1 while the rule files have mistakes, or are gone, and older rules stay in force; else 0.
+    /// 1 while the rules that were read last have mistakes, or their files are gone, and older ones stay in force; else 0.
     pub config_rejected: Gauge,
     /// Rules in force.
     pub rules_loaded: Gauge,
@@ -82,6 +84,14 @@ pub struct Totals {
     pub config_generation: Gauge,
     /// Lines for statsd that were taken from the counters and did not leave this machine.
     pub statsd_lines_lost: Counter,
+    /// Answers of the xDS server that were refused because they can't be read, or are of another type.
+    pub xds_refused_unreadable: Counter,
+    /// Answers of the xDS server that were refused because their rules have mistakes.
+    pub xds_refused_rules: Counter,
+    /// 1 while the rules come by xDS and its server can't be reached; else 0.
+    pub xds_unreachable: Gauge,
+    /// Seconds since the epoch since which there is a connection to the xDS server; 0 where there is none.
+    pub xds_connected_since: Gauge,
     /// 1 if the mapping file for Prometheus has mistakes or can't be read, and the built-in names stand; else 0.
     pub metrics_mapping_rejected: Gauge,
 }
@@ -128,6 +138,7 @@ impl Metrics {
             store_errors: Mutex::default(),
             series: Mutex::new(SeriesTable::new(series_max)),
             shows_milliseconds: AtomicBool::new(false),
+            xds_version: Mutex::default(),
         };
         Metrics { inner: Arc::new(inner) }
     }
@@ -184,6 +195,17 @@ impl Metrics {
     /// does the reference service if it is asked to.
     pub fn show_milliseconds(&self) {
         self.inner.shows_milliseconds.store(true, Ordering::Relaxed);
+    }
+
+    /// Says which version of the rules was last accepted by xDS. It is a label: its length must be bounded.
+    pub fn xds_accepted(&self, version: &str) {
+        *self.inner.xds_version.lock().unwrap_or_else(PoisonError::into_inner) = Some(version.into());
+    }
+
+    /// The version of the rules that were last accepted by xDS; `None` if none were.
+    #[must_use]
+    pub fn xds_version(&self) -> Option<Arc<str>> {
+        self.inner.xds_version.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts a failure of the counter store, by its kind.

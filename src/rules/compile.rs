@@ -244,9 +244,9 @@ impl<'f> Compiler<'_, 'f> {
         }
         let (file, first) = self.draft.node_places[earlier as usize];
         let text = format!(
-            "duplicate descriptor composite key '{}': {file}:{} has it already; put the rules of both under one",
+            "duplicate descriptor composite key '{}': {} has it already; put the rules of both under one",
             quoted(&full_key),
-            first.line
+            first.in_file(file)
         );
         self.report.mistake(path, place, text);
     }
@@ -410,7 +410,7 @@ impl RuleDraft<'_> {
             name: limit.value.name.value().map(|name| name.as_str().into()),
             replaces: limit.value.replaces.iter().map(|(_, other)| other.value.as_str().into()).collect(),
             metadata: counted.metadata.clone(),
-            place: format!("{file}:{}", self.place.line).into(),
+            place: self.place.in_file(file).into(),
             form: RuleForm {
                 total: self.total,
                 detailed: counted.detailed_metric,

@@ -54,6 +54,8 @@ pub struct RuleErrors {
     findings: Vec<Finding>,
     unlisted: usize,
     files: usize,
+    /// What holds rules: a file, or a resource.
+    holder: &'static str,
 }
 
 /// All mistakes that were kept, for a reader who asked for them.
@@ -101,6 +103,15 @@ pub(super) fn quoted(text: &str) -> String {
     }
 }
 
+// === impl Place ===
+
+impl Place {
+    /// `rules.yaml:7`, or the name alone of what has no lines.
+    pub(super) fn in_file(self, file: &str) -> String {
+        if self.line > 0 { format!("{file}:{}", self.line) } else { file.to_owned() }
+    }
+}
+
 // === impl Finding ===
 
 impl fmt::Display for Finding {
@@ -141,7 +152,8 @@ impl RuleErrors {
     fn write(&self, f: &mut fmt::Formatter<'_>, max: usize) -> fmt::Result {
         let mistakes = self.findings.len() + self.unlisted;
         let plural = |count: usize| if count == 1 { "" } else { "s" };
-        write!(f, "{mistakes} mistake{} in {} file{}:", plural(mistakes), self.files, plural(self.files))?;
+        let (files, holder) = (self.files, self.holder);
+        write!(f, "{mistakes} mistake{} in {files} {holder}{}:", plural(mistakes), plural(files))?;
         let mut of_file: HashMap<&str, usize> = HashMap::new();
         let mut chosen: Vec<(usize, usize)> = Vec::with_capacity(self.findings.len());
         for (index, finding) in self.findings.iter().enumerate() {
@@ -248,14 +260,19 @@ impl Report {
     }
 
     /// The warnings, if there was no mistake; either in the order of `files` and of lines.
-    pub(super) fn finish(mut self, files: &[&str]) -> Result<Vec<Warning>, RuleErrors> {
+    pub(super) fn finish(self, files: &[&str]) -> Result<Vec<Warning>, RuleErrors> {
+        self.finish_of("file", files)
+    }
+
+    /// The same where rules are held by something else than files.
+    pub(super) fn finish_of(mut self, holder: &'static str, files: &[&str]) -> Result<Vec<Warning>, RuleErrors> {
         let order: HashMap<&str, usize> = files.iter().enumerate().map(|(index, file)| (*file, index)).collect();
         let position = |finding: &Finding| (order.get(finding.file.as_str()).copied(), finding.place);
         self.mistakes.listed.sort_by_key(position);
         self.warnings.listed.sort_by_key(position);
         if !self.mistakes.listed.is_empty() {
             let Findings { listed, unlisted, of_file, .. } = self.mistakes;
-            return Err(RuleErrors { findings: listed, unlisted, files: of_file.len() });
+            return Err(RuleErrors { findings: listed, unlisted, files: of_file.len(), holder });
         }
         let Findings { mut listed, unlisted, .. } = self.warnings;
         if let Some(last) = listed.last().filter(|_| unlisted > 0) {

@@ -11,6 +11,8 @@
 //! compile  raw files              -> RuleSet         what the words mean together: V7 to V16, and ours
 //! ```
 //!
+//! (`resource` makes raw files of messages that came over the network)
+//!
 //! and a request's descriptor is matched by two indexes, each in a time that doesn't follow the number of rules:
 //! `tree` (with `wildcard`) the way the reference does, `subset` for rules that ask for some entries only.
 //! Nothing is built while matching but the counter's key.
@@ -27,6 +29,7 @@ mod limit;
 mod load;
 mod metric;
 mod names;
+mod resource;
 pub(crate) mod scalar;
 pub mod service;
 mod set;
@@ -48,6 +51,7 @@ pub use error::{AllErrors, FINDINGS_KEPT_MAX, FINDINGS_MAX, Finding, Place, Rule
 pub use identity::RuleId;
 pub use load::{Options, SourceFile, load};
 pub use metric::sanitised;
+pub use resource::{Resource, ResourceDescriptor, ResourceLimit, load_resources};
 pub use set::{DomainRules, Found, RuleSet};
 pub use source::{Sources, read_sources};
 

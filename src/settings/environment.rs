@@ -3,8 +3,8 @@
 //! Two vocabularies: `TIDEGATE_` with a key's path, and the names of envoyproxy/ratelimit, so that a deployment can change
 //! its image and nothing else. A name that means nothing here stops no start: what could be ours or the reference's is
 //! told, since it may be a slip or belong to another version; all others are not looked at. A few of the reference's names
-//! ask for something that Tidegate doesn't have and whose absence would be noticed late (counting in another place, rules
-//! from another source): these are refused unless they say what is the case anyway.
+//! ask for something that Tidegate doesn't have and whose absence would be noticed late (counting in another place): these
+//! are refused unless they say what is the case anyway.
 //!
 //! The environment is an argument. Nothing here reads the process's own, so that tests hand in maps.
 
@@ -56,6 +56,23 @@ const ALIASES: &[Alias] = &[
     alias("DEBUG_HOST", "debug.host", same),
     alias("DEBUG_PORT", "debug.port", whole),
     alias("MERGE_DOMAIN_CONFIG", "rules.merge_domains", same),
+    alias("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", "rules.needed_for_health", same),
+    alias("CONFIG_TYPE", "rules.source", same),
+    alias("CONFIG_GRPC_XDS_SERVER_URL", "rules.xds.server", same),
+    alias("CONFIG_GRPC_XDS_NODE_ID", "rules.xds.node_id", same),
+    alias("CONFIG_GRPC_XDS_NODE_METADATA", "rules.xds.node_metadata", same),
+    alias("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", "rules.xds.headers", same),
+    alias("FORCE_START_WITHOUT_INITIAL_CONFIG", "rules.xds.start_without_rules", same),
+    alias("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "rules.xds.message_bytes_max", whole),
+    alias("XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", "rules.xds.backoff.initial", same),
+    alias("XDS_CLIENT_BACKOFF_MAX_INTERVAL", "rules.xds.backoff.max", same),
+    alias("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", "rules.xds.backoff.factor", same),
+    alias("XDS_CLIENT_BACKOFF_JITTER", "rules.xds.backoff.jitter", same),
+    alias("CONFIG_GRPC_XDS_SERVER_USE_TLS", "rules.xds.tls.enabled", same),
+    alias("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", "rules.xds.tls.ca_file", same),
+    alias("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", "rules.xds.tls.certificate_file", same),
+    alias("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", "rules.xds.tls.key_file", same),
+    alias("CONFIG_GRPC_XDS_SERVER_TLS_SAN", "rules.xds.tls.server_name", same),
     alias("CACHE_KEY_PREFIX", "store.key_prefix", same),
     alias("REDIS_TIMEOUT", "store.redis.connect_timeout", same),
     alias("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", "store.redis.health_follows_connection", same),
@@ -105,7 +122,6 @@ const REFUSED: &[Refused] = &[
         |text| text.eq_ignore_ascii_case("redis"),
         "redis, the only one of its backends known here",
     ),
-    refused("CONFIG_TYPE", |text| text == "FILE", "FILE, since rules are read from files only"),
 ];
 
 // === impl Environment ===
@@ -387,7 +403,7 @@ mod tests {
         let harmless =
             [("BACKEND_TYPE", "redis"), ("CONFIG_TYPE", "FILE"), ("REDIS_TYPE", "SINGLE"), ("USE_STATSD", "false")];
         assert_eq!(value(&harmless, "grpc.port"), None);
-        let asking = [("BACKEND_TYPE", "memcache"), ("CONFIG_TYPE", "GRPC_XDS_SOTW")];
+        let asking = [("BACKEND_TYPE", "memcache")];
         let (_, _, errors) = read(&asking, "grpc.port");
         assert_eq!(errors.len(), asking.len());
         assert_eq!(

@@ -21,6 +21,7 @@ use super::redis_server;
 use super::schema::{self, Kind};
 use super::sources::Layer;
 use super::text::{self, Parsed};
+use super::xds;
 use super::{
     AdminSettings, DebugSettings, GrpcSettings, HttpSettings, MemorySettings, ResponseSettings, RulesSettings,
     RuntimeSettings, Settings, ShutdownSettings, StoreKind, StoreSettings,
@@ -191,6 +192,8 @@ fn rules(read: &mut Reader<'_>) -> RulesSettings {
     let compatibility = read.choice("compatibility", &compatibility);
     let stops = read.switch("store.stop_increment_when_over") && compatibility == Compatibility::Envoyproxy;
     RulesSettings {
+        source: xds::source(read),
+        needed_for_health: read.switch("rules.needed_for_health"),
         paths: read.paths("rules.paths"),
         reload_interval: read.duration("rules.reload_interval", 50 * MILLISECOND..=HOUR),
         merge_domains: read.switch("rules.merge_domains"),
@@ -294,11 +297,11 @@ impl Reader<'_> {
     }
 
     /// A duration of which 0 means that the thing is off.
-    fn duration_or_never(&mut self, path: &str, max: Duration) -> Option<Duration> {
+    pub(super) fn duration_or_never(&mut self, path: &str, max: Duration) -> Option<Duration> {
         Some(self.duration(path, Duration::ZERO..=max)).filter(|duration| !duration.is_zero())
     }
 
-    fn size(&mut self, path: &str, range: RangeInclusive<usize>) -> usize {
+    pub(super) fn size(&mut self, path: &str, range: RangeInclusive<usize>) -> usize {
         self.parsed(path, |text| text::size(text, &range))
     }
 

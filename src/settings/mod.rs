@@ -25,6 +25,7 @@ mod redis_url;
 mod schema;
 mod sources;
 pub(crate) mod text;
+mod xds;
 mod yaml;
 
 use std::ffi::OsString;
@@ -36,6 +37,7 @@ pub use error::{Note, SettingsError, SettingsErrors};
 pub use log::{LogFilter, LogFormat, LogSettings};
 pub use metrics::{ListenAddress, MetricsSettings, PrometheusSettings};
 pub use redis_url::{RedisAddress, RedisCredentials, RedisSentinels, RedisUrl, Secret};
+pub use xds::{RuleSource, XdsSettings};
 pub(crate) use yaml::lines;
 
 use crate::counters::redis::Tls;
@@ -149,14 +151,18 @@ pub struct DebugSettings {
     pub port: u16,
 }
 
-/// Rule files.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Rules.
+#[derive(Clone, Debug, PartialEq)]
 pub struct RulesSettings {
+    /// Where they come from.
+    pub source: RuleSource,
+    /// Whether health says no while no domain has any.
+    pub needed_for_health: bool,
     /// Files, and directories, which are read with everything below them; at least one.
     pub paths: Vec<PathBuf>,
     /// How often they are looked at.
     pub reload_interval: Duration,
-    /// Whether two files may speak of one domain.
+    /// Whether two files, or two resources, may speak of one domain.
     pub merge_domains: bool,
     /// What applies where a file or a rule says nothing.
     pub defaults: Defaults,
@@ -279,7 +285,8 @@ impl Settings {
         let environment = environment.into_iter().map(|(name, value)| (name.into(), value.into()));
         let environment = Environment::new(environment).layer(&mut notes, &mut errors);
         let mut merged = sources::merge([defaults.clone(), operators.clone(), environment.clone()]);
-        if let Some(profile) = profile::layer(&merged) {
+        let written = sources::merge([operators.clone(), environment.clone()]);
+        if let Some(profile) = profile::layer(&merged, &written) {
             merged = sources::merge([defaults.clone(), profile, operators, environment]);
         }
         let settings = meaning::settings(&merged, &defaults, &mut errors);

@@ -1,6 +1,11 @@
 //! The defaults of a compatibility profile: a layer over the built-in ones, under everything that an operator writes.
 //!
 //! So a profile changes what is said nowhere, and a setting of one's own still holds.
+//!
+//! Rules by xDS choose the profile of envoyproxy/ratelimit where nothing else is written. Who tells rules that way has that
+//! service in mind, has no word for another algorithm, and counts on its semantics: Envoy Gateway's limits on usage charge
+//! an answer's cost when it is through, and all of it, whatever is left. A limit that is never exceeded can't charge that,
+//! so who is nearly over would stay so for ever.
 
 use config::ValueKind;
 
@@ -10,14 +15,18 @@ use super::sources::Layer;
 const ENVOYPROXY: [(&str, &str); 3] =
     [("rules.defaults.algorithm", "fixed_window"), ("rules.defaults.charging", "each"), ("store.key_prefix", "")];
 
-/// The layer of the profile that the merged layers choose, if they choose one.
-pub(super) fn layer(merged: &Layer) -> Option<Layer> {
-    let (chosen, _) = merged.value("compatibility")?;
-    if *chosen != ValueKind::String("envoyproxy".to_owned()) {
+/// The layer of the profile that the merged layers choose, if they choose one. `written` is what operators wrote.
+pub(super) fn layer(merged: &Layer, written: &Layer) -> Option<Layer> {
+    let is = |path: &str, words: &[&str]| match merged.value(path) {
+        Some((ValueKind::String(word), _)) => words.contains(&word.as_str()),
+        _ => false,
+    };
+    let is_implied = written.place("compatibility").is_none() && is("rules.source", &["xds", "GRPC_XDS_SOTW"]);
+    if !is_implied && !is("compatibility", &["envoyproxy"]) {
         return None;
     }
     let mut layer = Layer::default();
-    for (path, value) in ENVOYPROXY {
+    for (path, value) in ENVOYPROXY.into_iter().chain([("compatibility", "envoyproxy")]) {
         layer.set(path, "compatibility: envoyproxy", ValueKind::String(value.to_owned()));
     }
     Some(layer)
@@ -83,6 +92,17 @@ mod tests {
         for (text, expected) in [("0", None), ("-1", None), ("1", Some(512 << 10)), ("1000000", Some(1_000_000))] {
             assert_eq!(load(&[profile, bytes(text)]).store.over_limit_memory, expected, "{text}");
         }
+    }
+
+    #[test]
+    fn rules_by_xds_choose_the_profile_unless_it_is_written_otherwise() {
+        let compatibility = |variables: &[(&str, &str)]| load(variables).rules.defaults.compatibility;
+        let by_xds = ("CONFIG_TYPE", "GRPC_XDS_SOTW");
+        assert_eq!(compatibility(&[by_xds]), Compatibility::Envoyproxy);
+        assert_eq!(load(&[by_xds]).rules.defaults.algorithm, Algorithm::FixedWindow);
+        assert_eq!(compatibility(&[("TIDEGATE_RULES_SOURCE", "xds")]), Compatibility::Envoyproxy);
+        assert_eq!(compatibility(&[by_xds, ("TIDEGATE_COMPATIBILITY", "none")]), Compatibility::Off);
+        assert_eq!(compatibility(&[("CONFIG_TYPE", "FILE")]), Compatibility::Off);
     }
 
     #[test]

@@ -45,3 +45,4 @@ mod store_contract;
 mod story;
 mod tidy;
 mod wire;
+mod xds;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers of the modules in `src/`, lowest first: a module imports from its own layer and those below.
 const LAYERS: [&[&str]; 8] = [
-    &["clock", "descriptor", "key", "limit", "pem", "plot", "rate"],
+    &["clock", "descriptor", "key", "limit", "pem", "plot", "rate", "tls"],
     &["signal", "window"],
     &["rules"],
     &["counters", "health", "metrics", "table"],
@@ -27,6 +27,7 @@ const LAYERS: [&[&str]; 8] = [
         "simulate",
         "statsd",
         "web",
+        "xds",
     ],
     &["app", "cli", "main", "open_files"],
     &["bench", "bin", "demo", "proxy", "shop"],
@@ -35,7 +36,7 @@ const LAYERS: [&[&str]; 8] = [
 /// Modules without I/O and without a clock: the layers up to the rules, and the decision.
 const PURE: [&str; 9] = ["clock", "descriptor", "key", "limit", "rate", "signal", "window", "rules", "decision"];
 /// Parts of other modules that are pure as well.
-const PURE_FOLDERS: [&str; 10] = [
+const PURE_FOLDERS: [&str; 13] = [
     "src/shop/plant/",
     "src/control/law/",
     "src/control/doubt.rs",
@@ -46,6 +47,9 @@ const PURE_FOLDERS: [&str; 10] = [
     "src/metrics/mapping/",
     "src/statsd/line.rs",
     "src/simulate/plant/",
+    "src/xds/measure.rs",
+    "src/xds/pause.rs",
+    "src/xds/protocol.rs",
 ];
 /// What a pure module must not name.
 const IMPURE: [&str; 9] =
@@ -58,7 +62,7 @@ const DOORS: [(&str, &str); 2] = [("src/clock.rs", "SystemTime"), ("src/rules/so
 const CONFINED: [(&[&str], &[&str]); 2] = [
     (
         &["tonic", "tonic_health", "tonic_reflection", "prost", "prost_types"],
-        &["src/rls", "src/proto", "src/web", "src/ask", "src/bench", "src/proxy"],
+        &["src/rls", "src/proto", "src/web", "src/ask", "src/xds", "src/bench", "src/proxy"],
     ),
     (&["redis"], &["src/counters/redis", "src/control/record/redis", "src/bench"]),
 ];

@@ -28,7 +28,7 @@ use super::pooled::Plain;
 use super::script;
 use super::sentinel::{Sentinels, Watch};
 use super::socket::{self, Lent, Socket};
-use super::tls::Tls;
+use crate::tls::Tls;
 
 /// A Redis server, and who we are there.
 #[derive(Clone)]

@@ -29,7 +29,6 @@ pub mod script;
 mod sentinel;
 mod shared;
 mod socket;
-mod tls;
 mod wire;
 
 use std::future::{Future, ready};
@@ -46,8 +45,8 @@ pub use self::link::{Address, Connector, ConnectorError, Server, Timeouts};
 use self::script::Batch;
 pub use self::sentinel::Sentinels;
 use self::shared::Shared;
-pub use self::tls::{Identity, NameCheck, Tls};
 use super::{Charges, CounterStore, StoreError, Tallies};
+pub use crate::tls::{Identity, NameCheck, Tls};
 
 /// The counters of one core. Clones share its queue and connection.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::greeting::{Credentials, Greeted, greet, send};
 use super::link::Address;
 use super::socket;
-use super::tls::Tls;
+use crate::tls::Tls;
 
 /// A master by its name, and those who know where it is.
 #[derive(Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use futures_util::future::select_ok;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 
-use super::tls::Tls;
+use crate::tls::Tls;
 
 /// What a connection runs over.
 pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -9,33 +9,16 @@ use crate::settings::error::Note;
 /// A name, and why it is left alone.
 pub(super) type LeftAlone = (&'static str, &'static str);
 
-const XDS: &str = "rules are read from files";
 const MEMCACHE: &str = "counters are in Redis or in memory";
 const TRACING: &str = "nothing is traced yet";
 
 pub(super) const LEFT_ALONE: &[LeftAlone] = &[
-    ("FORCE_START_WITHOUT_INITIAL_CONFIG", XDS),
-    ("CONFIG_GRPC_XDS_NODE_ID", XDS),
-    ("CONFIG_GRPC_XDS_NODE_METADATA", XDS),
-    ("CONFIG_GRPC_XDS_SERVER_URL", XDS),
-    ("CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL", XDS),
-    ("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", XDS),
-    ("CONFIG_GRPC_XDS_SERVER_USE_TLS", XDS),
-    ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", XDS),
-    ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", XDS),
-    ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", XDS),
-    ("CONFIG_GRPC_XDS_SERVER_TLS_SAN", XDS),
-    ("XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", XDS),
-    ("XDS_CLIENT_BACKOFF_MAX_INTERVAL", XDS),
-    ("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", XDS),
-    ("XDS_CLIENT_BACKOFF_JITTER", XDS),
-    ("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", XDS),
+    (
+        "CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL",
+        "it has no effect in the reference service; rules.xds.backoff says when the server is tried again",
+    ),
     ("RUNTIME_IGNOREDOTFILES", "files and folders that begin with a dot are never read"),
     ("RUNTIME_WATCH_ROOT", "the rules' files and folders themselves are looked at, every rules.reload_interval"),
-    (
-        "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED",
-        "rule files with mistakes stop the start, and an empty set of rules is healthy",
-    ),
     ("REDIS_PERSECOND_TIMEOUT", "both servers take store.redis.connect_timeout"),
     ("MEMCACHE_HOST_PORT", MEMCACHE),
     ("MEMCACHE_SRV", MEMCACHE),

@@ -18,6 +18,7 @@ pub(crate) mod shop;
 pub(crate) mod store;
 pub(crate) mod tidegate;
 pub(crate) mod upstream;
+pub(crate) mod xds;
 
 use std::path::PathBuf;
 use std::time::Duration;

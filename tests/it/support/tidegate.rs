@@ -141,7 +141,8 @@ impl Launch {
         self.run().await
     }
 
-    fn spawn(&self) -> Process {
+    /// Starts it, whether or not it will serve.
+    pub(crate) fn spawn(&self) -> Process {
         let program = env!("CARGO_BIN_EXE_tidegate");
         let mut command = match self.files {
             None => Command::new(program),

@@ -1,4 +1,5 @@
-//! TLS to Redis: whom we trust, who we are, and one sentence for each way in which a handshake fails.
+//! TLS to the servers that we call, Redis and who gives rules by xDS: whom we trust, who we are, and one sentence for each
+//! way in which a handshake fails.
 //!
 //! rustls over ring, as for Prometheus. All files are read for every connection, so that certificates can be renewed
 //! while the service runs: a rotation takes no restart, only a new connection. A file that can't be used fails that
@@ -27,7 +28,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::pem;
 
-/// How Redis is spoken to over TLS.
+/// How a server is spoken to over TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
     /// Certificates of authorities (PEM) that are trusted besides the system's.
@@ -60,7 +61,8 @@ pub enum NameCheck {
 }
 
 /// A TLS connection whose errors say what to do.
-pub(super) struct TlsSocket {
+#[derive(Debug)]
+pub struct TlsSocket {
     stream: TlsStream<TcpStream>,
     sentences: Sentences,
 }
@@ -76,10 +78,27 @@ struct Sentences {
 
 impl Tls {
     /// Makes a TLS connection over `socket` to the server called `host`.
-    pub(super) async fn seal(&self, socket: TcpStream, host: &str) -> io::Result<TlsSocket> {
+    ///
+    /// # Errors
+    /// When a file can't be used, the server is none that we trust, or it doesn't trust us; as a sentence.
+    pub async fn seal(&self, socket: TcpStream, host: &str) -> io::Result<TlsSocket> {
+        self.seal_for(None, socket, host).await
+    }
+
+    /// The same for a server that is told by ALPN which protocol will be spoken.
+    ///
+    /// # Errors
+    /// As for [`Tls::seal`].
+    pub async fn seal_for(
+        &self,
+        protocol: Option<&'static str>,
+        socket: TcpStream,
+        host: &str,
+    ) -> io::Result<TlsSocket> {
         let tls = self.clone();
         let configuration = tokio::task::spawn_blocking(move || tls.configuration()).await;
-        let configuration = configuration.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        let mut configuration = configuration.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        configuration.alpn_protocols = protocol.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let name = self.server_name.as_deref().unwrap_or(host).to_owned();
         let wrong_name = || io::Error::other(format!("{name} is no name that a certificate can have"));
         let server_name = ServerName::try_from(name.clone()).map_err(|_| wrong_name())?;

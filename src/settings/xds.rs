@@ -1,0 +1,248 @@
+//! The settings of rules that come by xDS: where the server is, who we are there, and how it is spoken to.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use super::meaning::Reader;
+use super::text::{self, Parsed};
+use crate::tls::{Identity, NameCheck, Tls};
+use crate::xds::{CallHeaders, Pauses, XdsAddress, XdsServer};
+
+/// Where rules come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RuleSource {
+    /// Files that are looked at again and again.
+    Files,
+    /// A server that tells them.
+    Xds(Box<XdsSettings>),
+}
+
+/// Rules by xDS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct XdsSettings {
+    /// Who tells them.
+    pub server: XdsServer,
+    /// Whether to serve before it has.
+    pub start_without_rules: bool,
+}
+
+/// The port of a gRPC target that names none.
+const PORT: u16 = 443;
+
+/// Longest name by which a server keeps rules, in bytes.
+const NODE_ID_BYTES_MAX: usize = 255;
+
+/// Longest list of metadata or headers, in bytes.
+const LIST_BYTES_MAX: usize = 8 << 10;
+
+const WAIT: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3_600);
+
+/// Reads where rules come from. The keys of xDS are checked in any case.
+pub(super) fn source(read: &mut Reader<'_>) -> RuleSource {
+    // Both vocabularies, so that a wrong word is told what is right in either.
+    let words = [("files", false), ("xds", true), ("FILE", false), ("GRPC_XDS_SOTW", true)];
+    let is_xds = read.choice("rules.source", &words);
+    let start_without_rules = read.switch("rules.xds.start_without_rules");
+    let server = XdsServer {
+        address: read.parsed("rules.xds.server", address),
+        tls: tls(read),
+        node_id: read.parsed("rules.xds.node_id", node_id),
+        node_metadata: read.parsed("rules.xds.node_metadata", metadata),
+        headers: read.parsed("rules.xds.headers", headers),
+        message_bytes_max: read.size("rules.xds.message_bytes_max", 64 << 10..=1 << 30),
+        connect_timeout: read
+            .duration("rules.xds.connect_timeout", Duration::from_millis(10)..=Duration::from_secs(60)),
+        keepalive_interval: read.duration_or_never("rules.xds.keepalive_interval", Duration::from_secs(86_400)),
+        keepalive_timeout: read
+            .duration("rules.xds.keepalive_timeout", Duration::from_millis(100)..=Duration::from_secs(600)),
+        pauses: Pauses {
+            initial: read.duration("rules.xds.backoff.initial", WAIT),
+            max: read.duration("rules.xds.backoff.max", WAIT),
+            factor: read.parsed("rules.xds.backoff.factor", factor),
+            jitter: read.switch("rules.xds.backoff.jitter"),
+        },
+    };
+    if is_xds { RuleSource::Xds(Box::new(XdsSettings { server, start_without_rules })) } else { RuleSource::Files }
+}
+
+/// How TLS is spoken, if it is. Files that are named while it is off are left alone, as in the reference service.
+fn tls(read: &mut Reader<'_>) -> Option<Tls> {
+    let is_enabled = read.switch("rules.xds.tls.enabled");
+    let mut file = |path: &str| read.optional(path).map(PathBuf::from);
+    let ca_file = file("rules.xds.tls.ca_file");
+    let certificate_file = file("rules.xds.tls.certificate_file");
+    let key_file = file("rules.xds.tls.key_file");
+    let server_name = read.optional("rules.xds.tls.server_name");
+    let identity = match (certificate_file, key_file) {
+        (Some(certificate_file), Some(key_file)) => Some(Identity { certificate_file, key_file }),
+        (None, None) => None,
+        (certificate, _) => {
+            let (set, empty) =
+                if certificate.is_some() { ("certificate_file", "key_file") } else { ("key_file", "certificate_file") };
+            if is_enabled {
+                let place = read.place(&format!("rules.xds.tls.{set}"));
+                read.conflict(format!("{place} is set, but rules.xds.tls.{empty} is empty; set both"));
+            }
+            None
+        }
+    };
+    is_enabled.then_some(Tls { ca_file, identity, server_name, name_check: NameCheck::Checked })
+}
+
+/// A gRPC target: `host:port`, `host`, or either after `dns:///`.
+fn address(text: &str) -> Parsed<XdsAddress> {
+    let right = || "a host and a port such as envoy-gateway:18001".to_owned();
+    let target = text.strip_prefix("dns:///").or_else(|| text.strip_prefix("dns:")).unwrap_or(text);
+    let (host, port) = match target.rsplit_once(':') {
+        // What is left of an IPv6 address in brackets has no port behind it.
+        Some((_, last)) if last.ends_with(']') => (target, PORT),
+        Some((host, port)) => (host, text::whole(port, &(1..=u16::MAX)).map_err(|_| right())?),
+        None => (target, PORT),
+    };
+    if host.contains(':') && !host.starts_with('[') {
+        return Err(right());
+    }
+    let host = text::host(host).map_err(|_| right())?;
+    Ok(XdsAddress { host, port })
+}
+
+fn node_id(text: &str) -> Parsed<String> {
+    let is_right = (1..=NODE_ID_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control);
+    if is_right { Ok(text.to_owned()) } else { Err(format!("a name of 1 to {NODE_ID_BYTES_MAX} bytes")) }
+}
+
+/// `name=value,name=value`; parts without `=` don't count, as in the reference service.
+fn metadata(text: &str) -> Parsed<Vec<(String, String)>> {
+    if text.len() > LIST_BYTES_MAX {
+        return Err(format!("at most {LIST_BYTES_MAX} bytes of name=value,name=value"));
+    }
+    let pairs = text.split(',').filter_map(|part| part.split_once('='));
+    Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+/// `name:value,name:value`. Binary ones and those that belong to gRPC itself are no headers of a caller.
+fn headers(text: &str) -> Parsed<CallHeaders> {
+    let right = || {
+        format!(
+            "headers such as authorization:token,x-team:edge, at most {LIST_BYTES_MAX} bytes; none that begins with \
+             grpc-, ends in -bin, or is te or content-type"
+        )
+    };
+    if text.is_empty() {
+        return Ok(CallHeaders::default());
+    }
+    let header = |part: &str| {
+        let (name, value) = part.split_once(':')?;
+        let name: HeaderName = name.trim().parse().ok()?;
+        let value: HeaderValue = value.trim().parse().ok()?;
+        let is_own = name.as_str().starts_with("grpc-") || ["te", "content-type"].contains(&name.as_str());
+        (!is_own && !name.as_str().ends_with("-bin")).then_some((name, value))
+    };
+    let headers: Option<Vec<_>> = text.split(',').map(header).collect();
+    headers.filter(|_| text.len() <= LIST_BYTES_MAX).map(CallHeaders::new).ok_or_else(right)
+}
+
+fn factor(text: &str) -> Parsed<f64> {
+    // NaN lies in no range.
+    let factor = text.parse::<f64>().ok().filter(|factor| (0.0..=1_000.0).contains(factor));
+    factor.ok_or_else(|| "a number from 0 to 1000".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settings;
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_host_with_or_without_a_port() {
+        for (text, expected) in [
+            ("envoy-gateway:18001", "envoy-gateway:18001"),
+            ("dns:///xds.ns.svc:1", "xds.ns.svc:1"),
+            ("[::1]:18000", "[::1]:18000"),
+            ("[::1]", "[::1]:443"),
+            ("xds", "xds:443"),
+        ] {
+            assert_eq!(address(text).map(|address| address.to_string()).as_deref(), Ok(expected));
+        }
+        for wrong in ["", ":1", "xds:", "xds:0", "xds:65536", "::1:1", "http://xds:1", "unix:/run/x", "a b:1"] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn headers_are_pairs_and_are_never_shown() {
+        let read = headers("authorization: secret-token, x-team:edge").unwrap();
+        assert_eq!(format!("{read:?}"), r#"{"authorization", "x-team"}"#);
+        for wrong in ["token", "a b:c", "grpc-timeout:1", "x-bin:1", "te:x", "a:b,", "a:\u{7f}"] {
+            assert!(headers(wrong).is_err(), "{wrong}");
+        }
+        let errors = Settings::load(None, [("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", "secret")]).unwrap_err();
+        assert!(!errors.to_string().contains("\"secret\""), "{errors}");
+    }
+
+    #[test]
+    fn metadata_without_a_value_does_not_count() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(metadata("a=b,c,d=e=f,"), Ok(vec![pair("a", "b"), pair("d", "e=f")]));
+        assert_eq!(metadata(""), Ok(vec![]));
+    }
+
+    #[test]
+    fn envoy_gateways_variables_mean_its_server_over_tls() {
+        let (settings, notes) = Settings::load(
+            None,
+            [
+                ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
+                ("CONFIG_GRPC_XDS_SERVER_URL", "envoy-gateway:18001"),
+                ("CONFIG_GRPC_XDS_NODE_ID", "envoy-ratelimit"),
+                ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true"),
+                ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", "/certs/tls.crt"),
+                ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", "/certs/tls.key"),
+                ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", "/certs/ca.crt"),
+                ("FORCE_START_WITHOUT_INITIAL_CONFIG", "true"),
+            ],
+        )
+        .unwrap();
+        assert!(notes.is_empty(), "{notes:?}");
+        let RuleSource::Xds(xds) = settings.rules.source else { panic!("rules come by xDS") };
+        let XdsSettings { server, start_without_rules: true } = *xds else { panic!("it starts without rules") };
+        assert_eq!(
+            (server.address.to_string().as_str(), server.node_id.as_str()),
+            ("envoy-gateway:18001", "envoy-ratelimit")
+        );
+        let tls = server.tls.unwrap();
+        assert_eq!(tls.ca_file.unwrap().to_str(), Some("/certs/ca.crt"));
+        assert_eq!(tls.identity.unwrap().key_file.to_str(), Some("/certs/tls.key"));
+        assert_eq!((tls.server_name, tls.name_check), (None, NameCheck::Checked));
+    }
+
+    #[test]
+    fn every_wrong_value_is_told_at_once() {
+        let wrong = [
+            ("CONFIG_TYPE", "DELTA"),
+            ("CONFIG_GRPC_XDS_SERVER_URL", "http://x"),
+            ("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", "x"),
+            ("FORCE_START_WITHOUT_INITIAL_CONFIG", "yes"),
+            ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "yes"),
+            ("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "-1"),
+            ("XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", "10"),
+            ("XDS_CLIENT_BACKOFF_MAX_INTERVAL", "2h"),
+            ("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", "x"),
+            ("XDS_CLIENT_BACKOFF_JITTER", "maybe"),
+            ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", "maybe"),
+        ];
+        let errors = Settings::load(None, wrong).unwrap_err();
+        assert_eq!(errors.iter().count(), wrong.len(), "{errors}");
+        for (name, _) in wrong {
+            assert!(errors.to_string().contains(&format!("{name} is ")), "{name} in {errors}");
+        }
+        let lone = [("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true"), ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", "/k")];
+        let errors = Settings::load(None, lone).unwrap_err().to_string();
+        assert_eq!(
+            errors,
+            "CONFIG_GRPC_XDS_CLIENT_TLS_KEY is set, but rules.xds.tls.certificate_file is empty; set both"
+        );
+    }
+}

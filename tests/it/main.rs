@@ -23,6 +23,7 @@ mod counting;
 mod demo;
 mod envoy;
 mod gates;
+mod gateway;
 mod lifecycle;
 mod mapping;
 mod overload;

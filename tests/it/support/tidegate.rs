@@ -27,6 +27,7 @@ pub(crate) struct Launch {
     arguments: Vec<OsString>,
     folder: Option<PathBuf>,
     files: Option<u32>,
+    program: PathBuf,
 }
 
 /// A folder of rule files; removed when dropped.
@@ -78,7 +79,8 @@ impl Launch {
 
     /// Tidegate with the rules in that folder.
     pub(crate) fn with(rules: Rules) -> Launch {
-        let launch = Launch { rules, settings: Vec::new(), arguments: Vec::new(), folder: None, files: None };
+        let program = env!("CARGO_BIN_EXE_tidegate").into();
+        let launch = Launch { rules, settings: Vec::new(), arguments: Vec::new(), folder: None, files: None, program };
         launch
             .setting("TIDEGATE_GRPC_HOST", "127.0.0.1")
             .setting("TIDEGATE_GRPC_PORT", "0")
@@ -100,6 +102,12 @@ impl Launch {
     /// Starts it in that folder instead of the checkout's.
     pub(crate) fn in_folder(mut self, folder: &Path) -> Launch {
         self.folder = Some(folder.to_owned());
+        self
+    }
+
+    /// Starts the program at that path, which is ours by another name.
+    pub(crate) fn program(mut self, program: PathBuf) -> Launch {
+        self.program = program;
         self
     }
 
@@ -143,12 +151,11 @@ impl Launch {
 
     /// Starts it, whether or not it will serve.
     pub(crate) fn spawn(&self) -> Process {
-        let program = env!("CARGO_BIN_EXE_tidegate");
         let mut command = match self.files {
-            None => Command::new(program),
+            None => Command::new(&self.program),
             Some(files) => {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit -S -n {files}; exec \"$0\" \"$@\""), program]);
+                shell.args(["-c", &format!("ulimit -S -n {files}; exec \"$0\" \"$@\"")]).arg(&self.program);
                 shell
             }
         };

@@ -115,7 +115,7 @@ impl App {
     /// When the rules have mistakes or a port can't be had.
     pub async fn bind(settings: Settings) -> Result<App, StartError> {
         let metrics = Metrics::new(settings.metrics.series_max);
-        let store = StoreMaker::new(&settings);
+        let store = StoreMaker::new(&settings, &metrics);
         let health = Health::new(&needed(&settings, &store));
         let (mut writer, table) = limit_table(metrics.clone(), settings.near_limit_ratio);
         if settings.rules.needed_for_health {
@@ -311,13 +311,13 @@ impl StoreMaker {
         }
     }
 
-    fn new(settings: &Settings) -> StoreMaker {
+    fn new(settings: &Settings, metrics: &Metrics) -> StoreMaker {
         match &settings.store.kind {
             StoreKind::Memory => {
                 let limits = MemoryLimits { keys_max: settings.store.memory.keys_max };
                 StoreMaker::Memory(Arc::new(MemoryStore::new(SystemClock, limits)))
             }
-            StoreKind::Redis(redis) => StoreMaker::Redis(Arc::new(RedisMaker::new(redis))),
+            StoreKind::Redis(redis) => StoreMaker::Redis(Arc::new(RedisMaker::new(redis, metrics))),
         }
     }
 }

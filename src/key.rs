@@ -30,8 +30,9 @@
 //! Those are ambiguous (`docs/compatibility.md`), and their braces choose slots. Where the part before the start is longer
 //! than [`CounterKey::REFERENCE_BYTES_MAX`], `#` and its SHA-256 stand for it; such a counter is not shared.
 //!
-//! **Placed by us.** On Redis Cluster braces in a key choose its slot. The empty pair in front makes the whole key
-//! count, so that callers can't aim all their keys at one node by sending braces of their own.
+//! **Placed by us.** On Redis Cluster braces in a key choose its slot. The pair in front comes before all that callers
+//! send, so that they can't aim their keys at a node by braces of their own. Whoever sends a key to a cluster writes
+//! the tag of its place between them (`counters/redis/lanes.rs`); everywhere else they are empty.
 
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
@@ -88,6 +89,18 @@ impl CounterKey {
         let mut bytes = SmallVec::from_slice(&self.bytes[..end]);
         bytes.push(b'0');
         CounterKey { bytes }
+    }
+
+    /// What of a key chooses its place where there are several: the values that its rule leaves open, so that counters
+    /// which several rules keep of the same values meet, such as those of a limit per second and one per day. Where a rule
+    /// leaves nothing open, all of the key, so that such counters spread.
+    #[must_use]
+    pub fn placing(&self) -> &[u8] {
+        const VERSION_AND_RULE: usize = 9;
+        // No prefix has braces, and every key has one pair of its own.
+        let end = self.bytes.iter().position(|byte| *byte == b'}').map_or(0, |at| at + 1);
+        let parts = self.bytes.get(end + VERSION_AND_RULE..).unwrap_or_default();
+        if parts.is_empty() { &self.bytes } else { parts }
     }
 
     /// Longest reference key, without the start of its window, that is written as it is, in bytes.
@@ -244,6 +257,18 @@ mod tests {
         assert_eq!(key(&[(None, "a}b")]).of_nothing().as_bytes(), b"t:{}0");
         assert_eq!(CounterKey::gate(b"t:", "shop").of_nothing().as_bytes(), b"t:{}0");
         assert_ne!(VERSION, b'0');
+    }
+
+    #[test]
+    fn counters_of_the_same_values_are_placed_alike_and_those_without_spread() {
+        let placing = |rule: u64, value: Option<&str>| {
+            let mut key = CounterKey::write(b"t:", rule);
+            value.into_iter().for_each(|value| key.value(value));
+            key.finish().placing().to_vec()
+        };
+        assert_eq!(placing(1, Some("a}b")), placing(2, Some("a}b")));
+        assert_ne!(placing(1, Some("a")), placing(1, Some("b")));
+        assert_ne!(placing(1, None), placing(2, None));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! From the settings of Redis to the connections that a core has: to one, or to two.
+//! From the settings of Redis to the connections that a core has: to one server, or to several.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,48 +8,59 @@ use tokio_util::task::TaskTracker;
 
 use crate::counters::any::{AnyStore, InRedis};
 use crate::counters::over_limit::{OverLimitMemory, Remembering};
-use crate::counters::per_second::PerSecondStore;
+use crate::counters::redis::lanes::Lane;
 use crate::counters::redis::{Address, BatchOptions, Connector, RedisStore, Sentinels, Server, Timeouts};
+use crate::counters::spread::{Reach, SpreadStore};
+use crate::metrics::Metrics;
 use crate::settings::{RedisAddress, RedisCredentials, RedisServer, RedisSettings};
 
 /// Makes a core's store.
 #[derive(Debug)]
 pub(super) struct RedisMaker {
-    main: Connector,
+    main: Way,
     /// Where counters with a window of one second are, if they are apart.
-    per_second: Option<Connector>,
+    per_second: Option<Way>,
     batch: BatchOptions,
     health_follows: bool,
+}
+
+/// The way to one Redis, made once: all cores share what is known and what was told.
+#[derive(Debug)]
+struct Way {
+    connector: Connector,
+    /// Of a cluster.
+    lanes: Option<Box<[Connector; Lane::COUNT]>>,
 }
 
 // === impl RedisMaker ===
 
 impl RedisMaker {
-    pub(super) fn new(redis: &RedisSettings) -> RedisMaker {
+    pub(super) fn new(redis: &RedisSettings, metrics: &Metrics) -> RedisMaker {
         let timeouts = Timeouts { connect: redis.connect_timeout, response: redis.response_timeout };
-        let connector = |redis: &RedisServer| Connector::new(server(redis), timeouts);
+        let way = |redis: &RedisServer| Way::new(Connector::new(server(redis), timeouts).counted(metrics));
         RedisMaker {
-            main: connector(&redis.main),
-            per_second: redis.per_second.as_ref().map(connector),
+            main: way(&redis.main),
+            per_second: redis.per_second.as_ref().map(way),
             batch: BatchOptions { decisions_max: redis.batch_max, calls_in_flight: redis.calls_in_flight },
             health_follows: redis.health_follows_connection,
         }
     }
 
-    /// The way to the Redis where everything is but counters with a window of one second.
+    /// The way to the Redis where everything is but counters with a window of one second; of a cluster, to the node with
+    /// gates and records.
     pub(super) fn main(&self) -> &Connector {
-        &self.main
+        &self.main.connector
     }
 
-    /// How many Redis a core's store must reach.
+    /// How many connections to Redis a core's store must make.
     pub(super) fn stores(&self) -> usize {
-        1 + usize::from(self.per_second.is_some())
+        self.main.connections() + self.per_second.as_ref().map_or(0, Way::connections)
     }
 
     /// The number of open connections to each Redis, if health is to follow it.
     pub(super) fn open_connections(&self) -> Vec<watch::Receiver<usize>> {
         let all = [Some(&self.main), self.per_second.as_ref()].into_iter().flatten();
-        all.filter(|_| self.health_follows).map(Connector::open).collect()
+        all.filter(|_| self.health_follows).map(|way| way.connector.open()).collect()
     }
 
     /// Starts a store on the runtime of the caller, behind a memory of what is over if there is one; each Redis says by
@@ -66,10 +77,13 @@ impl RedisMaker {
             drop(reached.try_send(store.reached()));
             store
         };
-        let main = start(&self.main);
-        let store = match &self.per_second {
-            None => InRedis::One(main),
-            Some(per_second) => InRedis::Two(PerSecondStore::new(main, start(per_second))),
+        let reach = |way: &Way| match &way.lanes {
+            None => Reach::Server(start(&way.connector)),
+            Some(lanes) => Reach::Cluster(Box::new(lanes.each_ref().map(start))),
+        };
+        let store = match (reach(&self.main), &self.per_second) {
+            (Reach::Server(store), None) => InRedis::One(store),
+            (main, per_second) => InRedis::Spread(SpreadStore::new(main, per_second.as_ref().map(reach))),
         };
         match over_limit {
             None => AnyStore::Redis(store),
@@ -80,8 +94,22 @@ impl RedisMaker {
 
 impl fmt::Display for RedisMaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "redis at {}", self.main.address())?;
-        self.per_second.as_ref().map_or(Ok(()), |other| write!(f, ", limits per second at {}", other.address()))
+        write!(f, "redis at {}", self.main.connector.address())?;
+        let other = self.per_second.as_ref().map(|other| other.connector.address());
+        other.map_or(Ok(()), |address| write!(f, ", limits per second at {address}"))
+    }
+}
+
+// === impl Way ===
+
+impl Way {
+    fn new(connector: Connector) -> Way {
+        Way { lanes: connector.lanes().map(Box::new), connector }
+    }
+
+    /// How many connections a core makes.
+    fn connections(&self) -> usize {
+        self.lanes.as_ref().map_or(1, |lanes| lanes.len())
     }
 }
 
@@ -92,6 +120,7 @@ fn server(redis: &RedisServer) -> Server {
         address: match redis.url.address() {
             RedisAddress::Tcp { host, port } => Address::Tcp(host.clone(), *port),
             RedisAddress::Unix { path } => Address::Unix(path.clone()),
+            RedisAddress::Cluster { nodes } => Address::Cluster(nodes.clone()),
             RedisAddress::Sentinel(sentinels) => Address::Sentinel(Box::new(Sentinels {
                 master: sentinels.master.clone(),
                 addresses: sentinels.addresses.clone(),

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::memory::MemoryStore;
 use super::over_limit::Remembering;
-use super::per_second::PerSecondStore;
 use super::redis::RedisStore;
+use super::spread::SpreadStore;
 use super::{Charges, CounterStore, StoreError, Tallies};
 
 /// One of the stores.
@@ -23,13 +23,13 @@ pub enum AnyStore {
     Remembering(Remembering<InRedis>),
 }
 
-/// Counters in one Redis, or in two, by way of one core's connections.
+/// Counters in Redis, by way of one core's connections.
 #[derive(Clone, Debug)]
 pub enum InRedis {
-    /// All in one.
+    /// All on one server.
     One(RedisStore),
-    /// Those with a window of one second apart.
-    Two(PerSecondStore),
+    /// On several: the nodes of a cluster, or a server of their own for limits per second.
+    Spread(SpreadStore),
 }
 
 impl CounterStore for AnyStore {
@@ -54,7 +54,7 @@ impl CounterStore for InRedis {
     ) -> impl Future<Output = Result<Tallies, StoreError>> + Send + Unpin + use<'s> {
         match self {
             InRedis::One(store) => Either::Left(store.charge(charges, deadline)),
-            InRedis::Two(store) => Either::Right(store.charge(charges, deadline)),
+            InRedis::Spread(store) => Either::Right(store.charge(charges, deadline)),
         }
     }
 }

@@ -7,9 +7,9 @@ pub mod any;
 pub mod local_gate;
 pub mod memory;
 pub mod over_limit;
-pub mod per_second;
 pub mod redis;
 mod split;
+pub mod spread;
 
 use std::future::Future;
 use std::time::Duration;

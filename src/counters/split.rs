@@ -113,7 +113,8 @@ where
         return Ok(seen);
     }
     let mut order: Vec<(&Part, f64)> = parts.iter().zip(&looks).map(|(part, look)| (part, part.room(look))).collect();
-    order.sort_by(|one, other| one.1.total_cmp(&other.1));
+    // Where there is as much room everybody begins at the same place, so that two that meet don't keep each other out.
+    order.sort_by(|one, other| one.1.total_cmp(&other.1).then(one.0.place.cmp(&other.0.place)));
 
     let (fullest, others) = order.split_first().expect("a decision has a part");
     let mut answers = seen.clone();

@@ -125,7 +125,7 @@ impl Metrics {
         ControlFlow::Continue(())
     }
 
-    fn fixed(&self) -> [(&'static str, Value<'static>); 23] {
+    fn fixed(&self) -> [(&'static str, Value<'static>); 24] {
         let totals = self.totals();
         let (counter, gauge) = (Value::Counter, Value::Gauge);
         [
@@ -138,6 +138,7 @@ impl Metrics {
             ("tidegate.overrides_ignored", counter(totals.overrides_ignored.get())),
             ("tidegate.metric_series_dropped", counter(totals.series_dropped.get())),
             ("tidegate.memory_evictions", counter(totals.memory_evictions.get())),
+            ("tidegate.redis_redirects", counter(totals.redis_redirects.get())),
             ("tidegate.statsd_lines_lost", counter(totals.statsd_lines_lost.get())),
             ("tidegate.tls_handshake_failures", counter(totals.tls_handshake_failures.get())),
             ("tidegate.tls_certificate_rejected", gauge(totals.tls_certificate_rejected.get())),

@@ -212,8 +212,15 @@ impl Metrics {
             MetricType::Counter,
             totals.memory_evictions.get(),
         )?;
-        // Whoever sends nothing has nothing to lose, and whoever has no mapping none that is rejected.
+        // Whoever has no cluster has no redirects, who sends nothing has nothing to lose, and whoever has no mapping none
+        // that is rejected.
         let rare = [
+            (
+                "tidegate_redis_redirects",
+                "Calls that a node of a Redis Cluster sent elsewhere or asked to try again.",
+                MetricType::Counter,
+                totals.redis_redirects.get(),
+            ),
             (
                 "tidegate_statsd_lines_lost",
                 "Lines for statsd that did not leave this machine.",

@@ -78,6 +78,8 @@ pub struct Totals {
     pub memory_evictions: Gauge,
     /// 1 while the rules that were read last have mistakes, or their files are gone, and older ones stay in force; else 0.
     pub config_rejected: Gauge,
+    /// Calls that a node of a Redis Cluster has redirected, or asked to try again.
+    pub redis_redirects: Counter,
     /// Rules in force.
     pub rules_loaded: Gauge,
     /// How often rules have been put in force since the start.

@@ -346,6 +346,11 @@ impl Reader<'_> {
         self.merged.place(path).unwrap_or(path).to_owned()
     }
 
+    /// How many mistakes there are so far.
+    pub(super) fn mistakes(&self) -> usize {
+        self.errors.len()
+    }
+
     pub(super) fn conflict(&mut self, sentence: String) {
         self.errors.push(SettingsError::Conflict(sentence));
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::meaning::Reader;
-use super::redis_url::{RedisAddress, RedisCredentials, RedisSentinels, RedisUrl, Secret};
+use super::redis_url::{PORT, RedisAddress, RedisCredentials, RedisSentinels, RedisUrl, Secret};
 use super::{RedisServer, RedisSettings};
 use crate::counters::redis::{Identity, NameCheck, Tls};
 
@@ -17,14 +17,21 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 /// The port that a sentinel has where none is named.
 const SENTINEL_PORT: u16 = 26_379;
 
-/// Most sentinels: all are asked at once.
-const SENTINELS_MAX: usize = 100;
+/// Most sentinels, of which all are asked at once, or nodes of a cluster.
+const ADDRESSES_MAX: usize = 100;
 
 /// How Redis is deployed.
 #[derive(Clone, Copy)]
 enum Type {
     Single,
     Sentinel,
+    Cluster,
+}
+
+/// What is set for another type than the one that is chosen.
+struct Stray {
+    place: String,
+    belongs_to: &'static str,
 }
 
 /// The keys of one server.
@@ -47,6 +54,11 @@ pub(super) fn redis(read: &mut Reader<'_>) -> Option<RedisSettings> {
     if main.is_none() && per_second.is_some() {
         let place = read.place(&PER_SECOND.key("url"));
         read.conflict(format!("{place} is set, but store.redis.url is empty; set the address of the main Redis too"));
+    }
+    for (group, server) in [(MAIN, &main), (PER_SECOND, &per_second)] {
+        if server.as_ref().is_some_and(|server| matches!(server.url.address(), RedisAddress::Cluster { .. })) {
+            group.refuse_profile(read);
+        }
     }
     let main = main?;
     Some(RedisSettings {
@@ -139,39 +151,74 @@ impl Group {
 
     /// Where it is, if that is said.
     fn url(self, read: &mut Reader<'_>) -> Option<RedisUrl> {
-        let deployment = read.choice(&self.key("type"), &[("single", Type::Single), ("sentinel", Type::Sentinel)]);
+        let types = [("single", Type::Single), ("sentinel", Type::Sentinel), ("cluster", Type::Cluster)];
+        let deployment = read.choice(&self.key("type"), &types);
         let parse = |text: &str| if text.is_empty() { Ok(None) } else { RedisUrl::parse(text).map(Some) };
         let url = read.parsed(&self.key("url"), parse);
-        match (deployment, url, self.sentinels_place(read)) {
-            (Type::Single, url, None) => url,
-            (Type::Single, url, Some(place)) => {
-                let key = self.key("type");
-                read.conflict(format!("{place} is set, but {key} is single; set it to sentinel"));
-                url
-            }
-            (Type::Sentinel, Some(_), _) => {
+        let (chosen, others) = match deployment {
+            Type::Single => ("single", vec!["sentinel", "cluster"]),
+            Type::Sentinel => ("sentinel", vec!["cluster"]),
+            Type::Cluster => ("cluster", vec!["sentinel"]),
+        };
+        let stray = others.into_iter().find_map(|other| self.set_for(read, other));
+        if let Some(Stray { place, belongs_to }) = stray {
+            let key = self.key("type");
+            read.conflict(format!("{place} is set, but {key} is {chosen}; set it to {belongs_to}"));
+        }
+        match (deployment, url) {
+            (Type::Single, url) => url,
+            (Type::Sentinel | Type::Cluster, Some(_)) => {
                 let (place, key) = (read.place(&self.key("url")), self.key("type"));
+                let who = if chosen == "cluster" { "nodes" } else { "sentinels" };
                 read.conflict(format!(
-                    "{place} is set, but {key} is sentinel; leave it empty: the sentinels say where Redis is"
+                    "{place} is set, but {key} is {chosen}; leave it empty: the {who} say where Redis is"
                 ));
                 None
             }
-            (Type::Sentinel, None, _) => self.behind_sentinels(read),
+            (Type::Sentinel, None) => self.behind_sentinels(read),
+            (Type::Cluster, None) => self.in_cluster(read),
         }
     }
 
-    /// The place of the first setting of sentinels that is set.
-    fn sentinels_place(self, read: &mut Reader<'_>) -> Option<String> {
-        let texts =
-            ["master", "username", "password", "password_file"].map(|name| self.key(&format!("sentinel.{name}")));
-        let addresses = self.key("sentinel.addresses");
-        let first = texts.into_iter().find(|key| read.optional(key).is_some());
+    /// The first setting that is set for another type.
+    fn set_for(self, read: &mut Reader<'_>, belongs_to: &'static str) -> Option<Stray> {
+        let texts: &[&str] =
+            if belongs_to == "sentinel" { &["master", "username", "password", "password_file"] } else { &[] };
+        let mut texts = texts.iter().map(|name| self.key(&format!("{belongs_to}.{name}")));
+        let addresses = self.key(&format!("{belongs_to}.addresses"));
+        let first = texts.find(|key| read.optional(key).is_some());
         let first = first.or_else(|| (!read.texts(&addresses).is_empty()).then_some(addresses));
-        first.map(|key| read.place(&key))
+        first.map(|key| Stray { place: read.place(&key), belongs_to })
+    }
+
+    fn in_cluster(self, read: &mut Reader<'_>) -> Option<RedisUrl> {
+        let mistakes = read.mistakes();
+        let Some(nodes) = self.addresses(read, "cluster.addresses", PORT) else {
+            if read.mistakes() == mistakes {
+                let (place, addresses) = (read.place(&self.key("type")), self.key("cluster.addresses"));
+                read.conflict(format!(
+                    "{place} is cluster, which takes {addresses}; set the address of a node or more"
+                ));
+            }
+            return None;
+        };
+        Some(RedisUrl::at(RedisAddress::Cluster { nodes }))
+    }
+
+    /// The keys of envoyproxy/ratelimit are spread over all slots, and its profile has them as they are.
+    fn refuse_profile(self, read: &mut Reader<'_>) {
+        if read.optional("compatibility").as_deref() == Some("envoyproxy") {
+            let (profile, place) = (read.place("compatibility"), read.place(&self.key("type")));
+            read.conflict(format!(
+                "{place} is cluster, and {profile} is envoyproxy, whose keys a cluster spreads over all slots; leave one of \
+                 the two out"
+            ));
+        }
     }
 
     fn behind_sentinels(self, read: &mut Reader<'_>) -> Option<RedisUrl> {
-        let (master, addresses) = (self.optional(read, "sentinel.master"), self.addresses(read));
+        let (master, addresses) =
+            (self.optional(read, "sentinel.master"), self.addresses(read, "sentinel.addresses", SENTINEL_PORT));
         let username = self.optional(read, "sentinel.username");
         let password = self.optional(read, "sentinel.password").map(Secret::new);
         let password_file = self.optional(read, "sentinel.password_file").map(PathBuf::from);
@@ -197,19 +244,19 @@ impl Group {
         Some(RedisUrl::at(RedisAddress::Sentinel(Box::new(sentinels))))
     }
 
-    /// The sentinels' addresses; `None` if there are none.
-    fn addresses(self, read: &mut Reader<'_>) -> Option<Vec<(String, u16)>> {
-        let texts = read.texts(&self.key("sentinel.addresses"));
-        let parsed: Result<Vec<_>, _> = texts.iter().map(|text| RedisUrl::parse_host(text, SENTINEL_PORT)).collect();
+    /// Several addresses; `None` if there are none.
+    fn addresses(self, read: &mut Reader<'_>, name: &str, default_port: u16) -> Option<Vec<(String, u16)>> {
+        let texts = read.texts(&self.key(name));
+        let parsed: Result<Vec<_>, _> = texts.iter().map(|text| RedisUrl::parse_host(text, default_port)).collect();
         match parsed {
-            Ok(addresses) if addresses.len() <= SENTINELS_MAX => {
+            Ok(addresses) if addresses.len() <= ADDRESSES_MAX => {
                 Some(addresses).filter(|addresses| !addresses.is_empty())
             }
             _ => {
                 // What is wrong isn't repeated: it may be an address with a password.
-                let place = read.place(&self.key("sentinel.addresses"));
+                let place = read.place(&self.key(name));
                 read.conflict(format!(
-                    "{place} must be 1 to {SENTINELS_MAX} times host:port, without user and password"
+                    "{place} must be 1 to {ADDRESSES_MAX} times host:port, without user and password"
                 ));
                 None
             }

@@ -30,6 +30,11 @@ pub enum RedisAddress {
     },
     /// Wherever its sentinels say.
     Sentinel(Box<RedisSentinels>),
+    /// Wherever the nodes of its cluster say.
+    Cluster {
+        /// Host and port of those that are asked first, 1 to 100.
+        nodes: Vec<(String, u16)>,
+    },
 }
 
 /// Those who know where a master is.
@@ -64,7 +69,7 @@ pub struct RedisUrl {
 }
 
 /// The port that Redis has where a URL names none.
-const PORT: u16 = 6379;
+pub(super) const PORT: u16 = 6379;
 
 // === impl Secret ===
 
@@ -236,6 +241,10 @@ impl fmt::Display for RedisUrl {
             RedisAddress::Tcp { host, port } => write!(f, "{scheme}://{user}{host}:{port}")?,
             RedisAddress::Unix { path } => write!(f, "unix://{user}{}", path.display())?,
             RedisAddress::Sentinel(sentinels) => write!(f, "sentinel://{user}{}", sentinels.master)?,
+            RedisAddress::Cluster { nodes } => {
+                let nodes: Vec<String> = nodes.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+                write!(f, "cluster://{user}{}", nodes.join(","))?;
+            }
         }
         write!(f, "/{}", self.database)
     }

@@ -32,6 +32,7 @@ mod ports;
 mod prometheus_source;
 mod proxy;
 mod records;
+mod redis_cluster;
 mod redis_per_second;
 mod redis_sentinel;
 mod redis_store;

@@ -19,6 +19,7 @@ use tidegate::counters::memory::{MemoryLimits, MemoryStore};
 use tidegate::rate::Rate;
 use tidegate::rules::service::{RateBounds, ServiceMode, Stale};
 
+use crate::support::cluster::Cluster;
 use crate::support::redis::Redis;
 use crate::support::store::connector;
 use crate::support::{PATIENCE, eventually};
@@ -138,11 +139,16 @@ fn in_memory() -> AnyRecords {
     AnyRecords::Memory(Arc::new(MemoryRecords::new(store, PREFIX, id(0))))
 }
 
-/// Runs a claim over both stores, each led.
-async fn over_both<F: Future<Output = ()>>(claim: impl Fn(AnyRecords, Epoch) -> F) {
+/// Runs a claim over all stores, each led. A cluster of one node refuses what lies in two slots as one of many does.
+async fn over_all<F: Future<Output = ()>>(claim: impl Fn(AnyRecords, Epoch) -> F) {
     let redis = Redis::start().await;
     let shared = redis.as_ref().map(|redis| over_redis(redis, 1, LeaseTimes::default()));
-    for records in [Some(in_memory()), shared].into_iter().flatten() {
+    let cluster = Cluster::start(1, false).await;
+    let in_cluster = cluster.as_ref().map(|cluster| {
+        let records = RedisRecords::new(cluster.connector(), PREFIX, id(1), LeaseTimes::default());
+        AnyRecords::Redis(Arc::new(records))
+    });
+    for records in [Some(in_memory()), shared, in_cluster].into_iter().flatten() {
         println!("over {records:?}");
         let epoch = leads(&records).await;
         claim(records, epoch).await;
@@ -160,11 +166,11 @@ async fn changes(records: &AnyRecords) -> Vec<Change> {
     records.remembered(SERVICE).await.unwrap().changes
 }
 
-// === both stores ===
+// === all stores ===
 
 #[tokio::test]
 async fn what_was_written_is_loaded_and_seen_by_everyone_who_polls() {
-    over_both(|records, epoch| async move {
+    over_all(|records, epoch| async move {
         assert_eq!(records.load(SERVICE).await.unwrap(), None);
         assert_eq!(records.poll(&[SERVICE.into()]).await.unwrap().services[0].gate, None);
         assert_eq!(done(&records, epoch, 0, 500.0, 212.5).await, 1);
@@ -189,7 +195,7 @@ async fn what_was_written_is_loaded_and_seen_by_everyone_who_polls() {
 
 #[tokio::test]
 async fn a_generation_counts_the_changes_of_the_limit_and_nothing_else() {
-    over_both(|records, epoch| async move {
+    over_all(|records, epoch| async move {
         for (known, limit, generation) in [(0, 500.0, 1), (1, 500.0, 1), (1, 212.0, 2), (2, 212.0, 2), (2, 500.0, 3)] {
             assert_eq!(done(&records, epoch, known, 1.0, limit).await, generation);
         }
@@ -199,7 +205,7 @@ async fn a_generation_counts_the_changes_of_the_limit_and_nothing_else() {
 
 #[tokio::test]
 async fn a_writer_that_does_not_know_the_record_has_to_load_it_first() {
-    over_both(|records, epoch| async move {
+    over_all(|records, epoch| async move {
         let superseded = Ok(Written::Superseded);
         assert_eq!(write(&records, epoch, 7, 1.0, 5.0).await, superseded, "there is no record");
         assert_eq!(done(&records, epoch, 0, 1.0, 5.0).await, 1);
@@ -212,7 +218,7 @@ async fn a_writer_that_does_not_know_the_record_has_to_load_it_first() {
 
 #[tokio::test]
 async fn a_deposed_leader_cannot_undo_its_successors_work() {
-    over_both(|records, epoch| async move {
+    over_all(|records, epoch| async move {
         let successor = Epoch::new(epoch.number() + 1);
         assert_eq!(done(&records, epoch, 0, 500.0, 400.0).await, 1);
         assert_eq!(done(&records, successor, 1, 400.0, 300.0).await, 2);
@@ -228,7 +234,7 @@ async fn a_deposed_leader_cannot_undo_its_successors_work() {
 
 #[tokio::test]
 async fn changes_and_ticks_are_remembered_newest_first_and_not_without_end() {
-    over_both(|records, epoch| async move {
+    over_all(|records, epoch| async move {
         let writes = CHANGES_MAX as u64 + 10;
         for write in 1..=writes {
             done(&records, epoch, write - 1, write as f64, write as f64 + 1.0).await;
@@ -259,7 +265,7 @@ async fn changes_and_ticks_are_remembered_newest_first_and_not_without_end() {
 
 #[tokio::test]
 async fn an_operators_hand_is_seen_remembered_and_taken_off() {
-    over_both(|records, epoch| async move {
+    over_all(|records, epoch| async move {
         done(&records, epoch, 0, 500.0, 212.0).await;
         let hour = Duration::from_secs(3_600);
         let laid = records.lay(SERVICE, &order(Hand::Override(rate(90.0)), hour)).await.unwrap();
@@ -284,7 +290,7 @@ async fn an_operators_hand_is_seen_remembered_and_taken_off() {
 
 #[tokio::test]
 async fn a_hand_ends_by_itself() {
-    over_both(|records, _| async move {
+    over_all(|records, _| async move {
         let second = Duration::from_secs(1);
         let laid = records.lay(SERVICE, &order(Hand::Freeze, second)).await.unwrap();
         let ended = eventually("the hand ends", PATIENCE, async || {
@@ -300,7 +306,7 @@ async fn a_hand_ends_by_itself() {
 
 #[tokio::test]
 async fn after_a_reset_nobody_brings_the_old_state_back() {
-    over_both(|records, epoch| async move {
+    over_all(|records, epoch| async move {
         assert!(!records.reset(SERVICE, &signature()).await.unwrap(), "there is no state yet");
         assert_eq!(done(&records, epoch, 0, 500.0, 212.0).await, 1);
         assert!(records.reset(SERVICE, &signature()).await.unwrap());
@@ -314,7 +320,7 @@ async fn after_a_reset_nobody_brings_the_old_state_back() {
 
 #[tokio::test]
 async fn what_is_too_long_is_refused_before_it_is_sent() {
-    over_both(|records, epoch| async move {
+    over_all(|records, epoch| async move {
         let (state, decision) = ("x".repeat(STATE_BYTES_MAX + 1), decided(1.0, 2.0));
         let stale = Stale { hold: Duration::from_secs(1), decay: Duration::from_secs(1), toward: rate(1.0) };
         let update = Update { service: SERVICE, known: 0, state: &state, limit: rate(2.0), stale, decision: &decision };

@@ -1,8 +1,8 @@
 //! Limits per second on a Redis of their own: each counter where it belongs, and decisions over both all or none.
 
 use smallvec::smallvec;
-use tidegate::counters::per_second::PerSecondStore;
 use tidegate::counters::redis::RedisStore;
+use tidegate::counters::spread::{Reach, SpreadStore};
 use tidegate::counters::{Charge, Charges, CounterStore, StoreError, Tallies};
 use tidegate::descriptor::Hits;
 use tidegate::key::CounterKey;
@@ -30,13 +30,13 @@ fn over_both(weekly: u32) -> Charges {
     Charges { members, charging: Charging::AllOrNothing }
 }
 
-async fn ask(store: &PerSecondStore, charges: &Charges) -> Result<Tallies, StoreError> {
+async fn ask(store: &SpreadStore, charges: &Charges) -> Result<Tallies, StoreError> {
     store.charge(charges, Instant::now() + PATIENCE).await
 }
 
-async fn stores(main: &Redis, per_second: &Redis) -> (PerSecondStore, RedisStore) {
+async fn stores(main: &Redis, per_second: &Redis) -> (SpreadStore, RedisStore) {
     let main = redis_store(main).await;
-    (PerSecondStore::new(main.clone(), redis_store(per_second).await), main)
+    (SpreadStore::new(Reach::Server(main.clone()), Some(Reach::Server(redis_store(per_second).await))), main)
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What every counter store promises, as one suite that runs over each of them.
 //!
 //! Windows are a day or a week long here, so that no budget returns while a test runs: whatever the clock, the answers
-//! are the same over memory and over Redis. What depends on the instant is held equal call by call elsewhere, where
+//! are the same over memory, over Redis and over a Redis Cluster. What depends on the instant is held equal call by call elsewhere, where
 //! the script is given the instant.
 
 use std::future::Future;
@@ -20,6 +20,7 @@ use tidegate::window::{Charging, Enforcement, FixedWindow, Policy, Precision, Sl
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::support::cluster::Cluster;
 use crate::support::redis::Redis;
 use crate::support::store::redis_store;
 
@@ -61,13 +62,17 @@ async fn one(store: &AnyStore, name: &str, policy: Policy, hits: Hits) -> (Verdi
     (tallies[0].verdict, tallies[0].charged, tallies[0].used)
 }
 
-/// Runs a claim over both stores and all algorithms.
+/// Runs a claim over all stores and all algorithms.
 async fn over_all<F: Future<Output = ()>>(limit: u32, claim: impl Fn(AnyStore, Policy) -> F) {
     let memory = Arc::new(MemoryStore::new(SystemClock, MemoryLimits { keys_max: 10_000 }));
     let mut stores = vec![AnyStore::Memory(memory)];
     let redis = Redis::start().await;
     if let Some(redis) = &redis {
         stores.push(AnyStore::Redis(InRedis::One(redis_store(redis).await)));
+    }
+    let cluster = Cluster::start(3, false).await;
+    if let Some(cluster) = &cluster {
+        stores.push(cluster.store().await);
     }
     for store in stores {
         for policy in policies(limit) {

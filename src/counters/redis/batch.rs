@@ -10,7 +10,9 @@
 //!    be answered in time isn't asked for at all (`forecast`).
 //! 4. A broken connection is made anew, with pauses that grow until a call has succeeded. The calls that were under way
 //!    fail and are not repeated; those that wait stay for the first new attempt, and are told when it fails.
-//! 5. A connection that carried nothing for a second is asked for a sign of life, so that one which died in silence is
+//! 5. A lane of a Redis Cluster connects to the node that a redirect names. The calls that were redirected are not made
+//!    here any more (`detour`).
+//! 6. A connection that carried nothing for a second is asked for a sign of life, so that one which died in silence is
 //!    made anew before a decision needs it.
 
 use std::pin::Pin;
@@ -18,13 +20,17 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep, sleep_until};
 
 use super::FAR;
+use super::detour::{Detours, Redirected};
 use super::line::{Broken, Line};
 use super::link::{Address, Connected, Connector, ConnectorError};
+use super::redirect::Node;
 use super::shared::Shared;
 use crate::counters::StoreError;
 
@@ -36,6 +42,10 @@ pub(super) struct Batcher {
     link: Link,
     /// Connections in a row that broke before a call on them succeeded.
     setbacks: u32,
+    /// Calls that were redirected.
+    detours: Detours,
+    under_way: FuturesUnordered<BoxFuture<'static, ()>>,
+    detours_max: usize,
 }
 
 enum Link {
@@ -67,9 +77,16 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 // === impl Batcher ===
 
 impl Batcher {
-    pub(super) fn new(shared: Arc<Shared>, connector: Connector, reached: watch::Sender<bool>) -> Batcher {
-        let link = Link::Connecting { attempt: attempt(&connector, Duration::ZERO), failures: 0 };
-        Batcher { shared, connector, reached, link, setbacks: 0 }
+    /// At most `detours_max` calls are on a detour at once.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        connector: Connector,
+        reached: watch::Sender<bool>,
+        detours_max: usize,
+    ) -> Batcher {
+        let link = Link::Connecting { attempt: attempt(&connector, Duration::ZERO, None), failures: 0 };
+        let (detours, under_way) = (Detours::new(connector.clone()), FuturesUnordered::new());
+        Batcher { shared, connector, reached, link, setbacks: 0, detours, under_way, detours_max }
     }
 
     /// Runs until the last store is gone and the last call is back.
@@ -78,7 +95,7 @@ impl Batcher {
         let mut idle = interval(IDLE_MAX);
         idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shared = Arc::clone(&self.shared);
-        while !shared.is_over() {
+        while !shared.is_over() || !self.under_way.is_empty() {
             tokio::select! {
                 // In the order of their haste; none can keep those behind it waiting, as all are followed by sending.
                 biased;
@@ -93,14 +110,20 @@ impl Batcher {
                     shared.expire(Instant::now());
                     alarm.as_mut().reset(shared.next_expiry().unwrap_or_else(|| Instant::now() + FAR));
                 }
-                _ = idle.tick() => shared.ask_for_life(Instant::now()),
+                Some(()) = self.under_way.next() => {}
+                _ = idle.tick() => {
+                    shared.ask_for_life(Instant::now());
+                    if self.under_way.is_empty() {
+                        self.detours.rest();
+                    }
+                }
                 () = shared.signal() => {
                     if shared.is_busy() {
                         tokio::task::yield_now().await;
                     }
                 }
             }
-            shared.send(Instant::now());
+            shared.send(Instant::now()).into_iter().for_each(|call| self.redirected(call));
             if self.setbacks > 0 && shared.has_succeeded() {
                 self.setbacks = 0;
                 self.connector.tell_up();
@@ -109,9 +132,25 @@ impl Batcher {
         }
     }
 
+    /// Makes a call elsewhere, unless too many are on their way there.
+    fn redirected(&mut self, mut redirected: Redirected) {
+        let waiting = self.under_way.len();
+        if waiting >= self.detours_max {
+            return redirected.call.fail(&StoreError::Overloaded { waiting });
+        }
+        self.under_way.push(Box::pin(self.detours.clone().make(redirected)));
+    }
+
     /// Connects anew.
     fn broke(&mut self, broken: &Broken) {
-        self.connector.tell_broken(broken);
+        let to = match broken {
+            // That was told when its calls were redirected.
+            Broken::Redirected { to, .. } => Some(to.clone()),
+            _ => {
+                self.connector.tell_broken(broken);
+                None
+            }
+        };
         self.connector.note_closed();
         let error = StoreError::Unreachable { reason: broken.to_string() };
         if self.shared.hang_up(&error) {
@@ -123,20 +162,20 @@ impl Batcher {
         if self.setbacks > 0 {
             self.shared.down(&error);
         }
-        self.link = Link::Connecting { attempt: attempt(&self.connector, pause), failures: 0 };
+        self.link = Link::Connecting { attempt: attempt(&self.connector, pause, to), failures: 0 };
         self.setbacks = self.setbacks.saturating_add(1);
     }
 
     fn connected(&mut self, result: Result<Connected, ConnectorError>) {
         let Link::Connecting { failures, .. } = self.link else { return };
         match result {
-            Ok(Connected { socket, moved }) => {
+            Ok(Connected { socket, moved, end }) => {
                 if self.setbacks <= 1 {
                     self.connector.tell_up();
                 }
                 self.link = Link::Up { moved };
                 // The batcher puts its own waker in as soon as it waits.
-                self.shared.up(Line::new(socket, Waker::noop().clone(), self.connector.patience()));
+                self.shared.up(Line::new(socket, Waker::noop().clone(), self.connector.patience(), end));
                 // In this order: whoever follows both never sees a Redis that was reached and has no connection.
                 self.connector.note_opened();
                 self.reached.send_replace(true);
@@ -145,7 +184,7 @@ impl Batcher {
                 let pause = pause(failures);
                 self.connector.tell_failed(&error);
                 self.shared.down(&StoreError::Unreachable { reason: error.to_string() });
-                let attempt = attempt(&self.connector, pause);
+                let attempt = attempt(&self.connector, pause, None);
                 self.link = Link::Connecting { attempt, failures: failures.saturating_add(1) };
             }
         }
@@ -158,6 +197,7 @@ impl Drop for Batcher {
         let error = StoreError::Unreachable { reason: "the task that asks it has ended".to_owned() };
         self.shared.hang_up(&error);
         self.shared.down(&error);
+        self.shared.send(Instant::now()).into_iter().for_each(|mut redirected| redirected.call.fail(&error));
     }
 }
 
@@ -176,12 +216,17 @@ impl Link {
     }
 }
 
-fn attempt(connector: &Connector, pause: Duration) -> BoxFuture<'static, Result<Connected, ConnectorError>> {
+/// Connects after a pause, of a cluster to the node `to` if one is named.
+fn attempt(
+    connector: &Connector,
+    pause: Duration,
+    to: Option<Node>,
+) -> BoxFuture<'static, Result<Connected, ConnectorError>> {
     let connector = connector.clone();
     let at = Instant::now() + pause;
     Box::pin(async move {
         sleep_until(at).await;
-        connector.connect().await
+        connector.connect(to).await
     })
 }
 

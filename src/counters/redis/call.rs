@@ -117,6 +117,25 @@ impl Call {
         }
     }
 
+    /// Leaves out those whose time is over, who have gone away, or who have their answer, as long as nothing is sent.
+    pub(super) fn settle(&mut self, now: Instant) {
+        self.expire(now);
+        self.take_out(|caller| caller.answer.is_closed(), drop);
+        self.close_gaps();
+    }
+
+    /// A call for each decision that has no answer yet.
+    pub(super) fn into_single(self, now: Instant) -> Vec<Call> {
+        let (batch, callers) = self.into_parts();
+        let alone = batch.decisions().zip(callers).filter_map(|(decision, caller)| {
+            let mut call = Call::new(now);
+            let pushed = call.try_push(caller?, |batch| batch.try_push_again(&decision));
+            debug_assert!(pushed.is_ok(), "what fitted among more fits alone");
+            Some(call)
+        });
+        alone.collect()
+    }
+
     /// The decisions and, parallel to them, who waits for them.
     pub(super) fn into_parts(self) -> (Batch, Vec<Option<Caller>>) {
         (self.batch, self.callers)

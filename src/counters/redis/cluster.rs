@@ -8,6 +8,8 @@
 
 use redis::Value;
 
+use super::redirect::{HOST_BYTES_MAX, Node};
+
 /// How many slots a cluster has.
 pub const SLOTS: u16 = 16_384;
 
@@ -26,7 +28,7 @@ pub struct Topology {
 struct Range {
     first: u16,
     last: u16,
-    master: (String, u16),
+    master: Node,
 }
 
 /// The slot that a key lies in.
@@ -47,13 +49,24 @@ fn tag(key: &[u8]) -> &[u8] {
 
 /// CRC-16/XMODEM: polynomial 0x1021, nothing reflected, begun with 0.
 fn checksum(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |sum, byte| {
-        (0..8).fold(
-            sum ^ (u16::from(*byte) << 8),
-            |sum, _| if sum & 0x8000 == 0 { sum << 1 } else { (sum << 1) ^ 0x1021 },
-        )
-    })
+    bytes.iter().fold(0, |sum, byte| (sum << 8) ^ SUMS[usize::from((sum >> 8) ^ u16::from(*byte))])
 }
+
+/// The checksum of each byte, for each that is added.
+const SUMS: [u16; 256] = {
+    let mut sums = [0; 256];
+    let mut byte = 0;
+    while byte < sums.len() {
+        let (mut sum, mut bit) = ((byte as u16) << 8, 0);
+        while bit < 8 {
+            sum = if sum & 0x8000 == 0 { sum << 1 } else { (sum << 1) ^ 0x1021 };
+            bit += 1;
+        }
+        sums[byte] = sum;
+        byte += 1;
+    }
+    sums
+};
 
 // === impl Topology ===
 
@@ -89,6 +102,17 @@ impl Topology {
         Some((&range.master.0, range.master.1))
     }
 
+    /// Every master, once.
+    pub(super) fn masters(&self) -> Vec<Node> {
+        let mut masters: Vec<Node> = Vec::new();
+        for range in &self.ranges {
+            if !masters.contains(&range.master) {
+                masters.push(range.master.clone());
+            }
+        }
+        masters
+    }
+
     /// How many slots have a node. A cluster that is well has [`SLOTS`].
     #[must_use]
     pub fn served(&self) -> usize {
@@ -111,6 +135,9 @@ impl Range {
         let slot = |number: i64| u16::try_from(number).ok().filter(|slot| *slot < SLOTS);
         let (first, last) = (slot(*first)?, slot(*last)?);
         let port = u16::try_from(*port).ok().filter(|port| *port > 0)?;
+        if host.len() > HOST_BYTES_MAX {
+            return None;
+        }
         (first <= last).then_some(Range { first, last, master: (host, port) })
     }
 }

@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::call::Call;
+use super::detour::Redirected;
+use super::redirect::{LaneEnd, Node, Redirect};
 use super::script::SCRIPT;
 use super::socket::Socket;
 use super::wire::{REPLY_BYTES_MAX, Reply, read, write_call, write_command};
@@ -45,6 +47,10 @@ pub(super) struct Line {
     heard: Option<Instant>,
     /// A call was answered.
     succeeded: bool,
+    /// Which lane of a cluster it is, and where it ends, if it is one.
+    end: Option<LaneEnd>,
+    /// The node whose the lane's slot is now: the connection ends when the calls under way have their replies.
+    leaves_for: Option<Node>,
     broken: Option<Broken>,
 }
 
@@ -57,11 +63,16 @@ struct Asked {
     since: Instant,
 }
 
-/// A call that has its answers.
-pub(super) struct Ended {
-    pub(super) call: Call,
-    /// How long it took, unless it was refused unseen.
-    pub(super) took: Option<Duration>,
+/// A call that is not under way any more.
+pub(super) enum Ended {
+    /// It has its answers.
+    Answered {
+        call: Call,
+        /// How long it took, unless it was refused unseen.
+        took: Option<Duration>,
+    },
+    /// It was not executed, and belongs elsewhere.
+    Redirected(Redirected),
 }
 
 /// Why a connection is of no more use.
@@ -85,13 +96,19 @@ pub(super) enum Broken {
     /// The sentinels have found the right server elsewhere.
     #[error("the sentinels name another master: {to}")]
     Moved { to: String },
+    /// The lane's slot is another node's.
+    #[error("slot {slot} is served by {}:{} now", to.0, to.1)]
+    Redirected { slot: u16, to: Node },
+    /// The cluster serves nothing, or not this slot.
+    #[error("{0}")]
+    ClusterDown(String),
 }
 
 // === impl Line ===
 
 impl Line {
     /// A line over a socket whose server knows us. `waker` is the batcher's.
-    pub(super) fn new(socket: Box<dyn Socket>, waker: Waker, patience: Duration) -> Line {
+    pub(super) fn new(socket: Box<dyn Socket>, waker: Waker, patience: Duration, end: Option<LaneEnd>) -> Line {
         Line {
             socket,
             waker,
@@ -106,6 +123,8 @@ impl Line {
             used: true,
             heard: None,
             succeeded: false,
+            end,
+            leaves_for: None,
             broken: None,
         }
     }
@@ -129,7 +148,7 @@ impl Line {
 
     /// Writes a call, for [`Line::flush`] to send.
     pub(super) fn ask(&mut self, call: Call, now: Instant) {
-        write_call(&call.batch, &mut self.outgoing);
+        self.write(&call);
         self.calls += 1;
         self.used = true;
         self.push(Some(call), false, now);
@@ -263,11 +282,21 @@ impl Line {
         {
             write_command(&[b"SCRIPT", b"LOAD", SCRIPT.as_bytes()], &mut self.outgoing);
             self.push(None, false, now);
-            write_call(&call.batch, &mut self.outgoing);
+            self.write(&call);
             self.push(Some(call), true, now);
             return self.flush();
         }
         self.calls -= 1;
+        if let Reply::Error(text) = reply
+            && let Some(end) = &self.end
+            && let Some(redirect) = Redirect::read(text, &end.node.0)
+        {
+            if let Redirect::Moved(to) = &redirect {
+                self.leaves_for.get_or_insert_with(|| to.clone());
+            }
+            ended(Ended::Redirected(Redirected { call, redirect, by: end.clone() }));
+            return self.leave();
+        }
         let mut took = Some(now.saturating_duration_since(since));
         match reply {
             Reply::String(answers) => {
@@ -283,30 +312,38 @@ impl Line {
                 // What was refused unseen doesn't say how long a call takes.
                 took = None;
                 let reason = String::from_utf8_lossy(text).into_owned();
-                call.fail(&match replica(&reason) {
-                    true => StoreError::Unreachable { reason: Broken::ReadOnly(reason).to_string() },
-                    false => StoreError::Refused { reason },
+                call.fail(&match Broken::of_error(&reason) {
+                    Some(broken) => StoreError::Unreachable { reason: broken.to_string() },
+                    None => StoreError::Refused { reason },
                 });
                 self.note(reply);
             }
         }
-        ended(Ended { call, took });
+        ended(Ended::Answered { call, took });
+        self.leave();
+    }
+
+    /// Gives the connection up when the last call under way has its reply, if the slot is another node's.
+    fn leave(&mut self) {
+        if self.calls == 0
+            && let (Some(to), Some(end)) = (self.leaves_for.take(), &self.end)
+        {
+            self.broken.get_or_insert(Broken::Redirected { slot: end.lane.slot(), to });
+        }
+    }
+
+    fn write(&mut self, call: &Call) {
+        write_call(&call.batch, self.end.as_ref().map(|end| end.lane), &mut self.outgoing);
     }
 
     /// Gives the connection up if an error says that it won't work again.
     fn note(&mut self, reply: Reply<'_>) {
-        if let Reply::Error(text) = reply {
-            let text = String::from_utf8_lossy(text);
-            if replica(&text) {
-                self.broken = Some(Broken::ReadOnly(text.into_owned()));
-            }
+        if let Reply::Error(text) = reply
+            && let Some(broken) = Broken::of_error(&String::from_utf8_lossy(text))
+        {
+            self.broken = Some(broken);
         }
     }
-}
-
-/// Whether the server has become a replica. Redis before 7 hides it inside the text of the script's error.
-fn replica(error: &str) -> bool {
-    error.contains("READONLY")
 }
 
 // === impl Broken ===
@@ -315,20 +352,38 @@ impl Broken {
     fn of(error: &io::Error) -> Broken {
         Broken::Socket(error.to_string())
     }
+
+    /// What an error of Redis means for the connection, if it means that nothing works there any more.
+    fn of_error(error: &str) -> Option<Broken> {
+        // Redis before 7 hides it inside the text of the script's error.
+        if error.contains("READONLY") {
+            return Some(Broken::ReadOnly(error.to_owned()));
+        }
+        error.starts_with("CLUSTERDOWN").then(|| Broken::ClusterDown(error.to_owned()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::sync::oneshot;
 
+    use super::super::call::Caller;
+    use super::super::lanes::Lane;
     use super::*;
+    use crate::counters::{Charge, Charges};
+    use crate::descriptor::Hits;
+    use crate::key::CounterKey;
+    use crate::limit::{Unit, Window};
+    use crate::window::{Charging, Enforcement, FixedWindow, Policy};
 
     const PATIENCE: Duration = Duration::from_secs(1);
 
     #[tokio::test]
     async fn what_the_socket_has_taken_is_forgotten_although_there_is_always_more() {
         let (near, mut far) = duplex(64);
-        let mut line = Line::new(Box::new(near), Waker::noop().clone(), PATIENCE);
+        let mut line = Line::new(Box::new(near), Waker::noop().clone(), PATIENCE, None);
         let mut taken = [0; 14];
         for _ in 0..10 {
             line.ask_for_life(Instant::now());
@@ -345,7 +400,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_counts_from_the_last_word() {
         let (near, mut far) = duplex(1_024);
-        let mut line = Line::new(Box::new(near), Waker::noop().clone(), PATIENCE);
+        let mut line = Line::new(Box::new(near), Waker::noop().clone(), PATIENCE, None);
         for _ in 0..3 {
             line.ask_for_life(Instant::now());
         }
@@ -364,15 +419,55 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_lane_whose_slot_has_moved_waits_for_the_replies_that_are_due() {
+        let call = |now: Instant| {
+            let (answer, answered) = oneshot::channel();
+            let key = CounterKey::write(b"line:", 1).finish();
+            let policy = Policy::FixedWindow(FixedWindow::new(1, Window::from(Unit::Week)));
+            let charge = Charge { key, policy, hits: Hits::Add(1), enforcement: Enforcement::Enforced };
+            let charges = Charges { members: smallvec![charge], charging: Charging::AllOrNothing };
+            let mut call = Call::new(now);
+            let caller = Caller { since: now, deadline: now + PATIENCE, answer };
+            call.try_push(caller, |batch| batch.try_push(&charges)).unwrap();
+            (call, answered)
+        };
+        let (near, mut far) = duplex(8_192);
+        let end = LaneEnd { lane: Lane::RECORDS, node: ("here".to_owned(), 1) };
+        let mut line = Line::new(Box::new(near), Waker::noop().clone(), PATIENCE, Some(end));
+        let now = Instant::now();
+        let ((first, mut redirected), (second, mut answered)) = (call(now), call(now));
+        line.ask(first, now);
+        line.ask(second, now);
+        line.flush();
+        let mut elsewhere = Vec::new();
+        let mut read = |line: &mut Line| {
+            line.read(now, |ended| match ended {
+                Ended::Redirected(call) => elsewhere.push(call.redirect),
+                Ended::Answered { .. } => {}
+            });
+        };
+        far.write_all(b"-MOVED 497 there:2\r\n").await.unwrap();
+        read(&mut line);
+        assert_eq!(line.broken(), None, "a reply is due");
+        assert!(redirected.try_recv().is_err(), "it is asked elsewhere");
+        far.write_all(b"-ERR no\r\n").await.unwrap();
+        read(&mut line);
+        let to = ("there".to_owned(), 2);
+        assert_eq!(line.broken(), Some(&Broken::Redirected { slot: 497, to: to.clone() }));
+        assert!(matches!(answered.try_recv(), Ok(Err(StoreError::Refused { .. }))));
+        assert_eq!(elsewhere, [Redirect::Moved(to)]);
+    }
+
+    #[tokio::test]
     async fn what_was_not_asked_for_ends_the_connection() {
         let (near, mut far) = duplex(1_024);
-        let mut line = Line::new(Box::new(near), Waker::noop().clone(), PATIENCE);
+        let mut line = Line::new(Box::new(near), Waker::noop().clone(), PATIENCE, None);
         far.write_all(b"+PONG\r\n").await.unwrap();
         line.read(Instant::now(), |_| ());
         assert!(matches!(line.broken(), Some(Broken::Odd(_))), "{:?}", line.broken());
         drop(far);
         let (near, far) = duplex(1_024);
-        let mut line = Line::new(Box::new(near), Waker::noop().clone(), PATIENCE);
+        let mut line = Line::new(Box::new(near), Waker::noop().clone(), PATIENCE, None);
         drop(far);
         line.read(Instant::now(), |_| ());
         assert_eq!(line.broken(), Some(&Broken::Closed));

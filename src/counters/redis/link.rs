@@ -23,11 +23,16 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::greeting::{Credentials, Greeted, GreetingError, greet, send};
+use super::lanes::Lane;
 use super::line::Broken;
+use super::nodes::Nodes;
 use super::pooled::Plain;
+use super::redirect::{LaneEnd, Node, Redirect};
+use super::route::Route;
 use super::script;
 use super::sentinel::{Sentinels, Watch};
 use super::socket::{self, Lent, Socket};
+use crate::metrics::Metrics;
 use crate::tls::Tls;
 
 /// A Redis server, and who we are there.
@@ -56,6 +61,8 @@ pub enum Address {
     Unix(PathBuf),
     /// Wherever sentinels say that the master is.
     Sentinel(Box<Sentinels>),
+    /// Wherever the nodes of a cluster say; host and port of those that are asked first.
+    Cluster(Vec<(String, u16)>),
 }
 
 /// A socket on the way to being a connection.
@@ -63,6 +70,8 @@ pub(super) struct Connected {
     pub(super) socket: Box<dyn Socket>,
     /// Ends when the sentinels name another master, with its address; never where nobody is asked.
     pub(super) moved: BoxFuture<'static, (String, u16)>,
+    /// Where a lane of a cluster ends.
+    pub(super) end: Option<LaneEnd>,
 }
 
 /// Makes connections. Cheap to clone.
@@ -70,11 +79,21 @@ pub(super) struct Connected {
 pub struct Connector {
     server: Arc<Server>,
     timeouts: Timeouts,
-    /// Of a master that sentinels know.
-    watch: Option<Watch>,
+    finder: Finder,
     told: Arc<Told>,
     /// How many connections of the request path are open.
     open: Arc<watch::Sender<usize>>,
+}
+
+/// How the server is found.
+#[derive(Clone, Debug)]
+enum Finder {
+    /// It is where its address says.
+    Fixed,
+    /// Sentinels know.
+    Sentinels(Watch),
+    /// The nodes of its cluster know.
+    Cluster(Route),
 }
 
 /// What the log was told of the server. Each core has a connection of its own; one line is enough for all of them.
@@ -126,16 +145,21 @@ pub enum ConnectorError {
 // === impl Connector ===
 
 impl Connector {
-    /// A factory of connections to `server`. Nothing is connected yet.
+    /// A factory of connections to `server`; of a cluster, to the node with records and gates, which is where
+    /// [`Lane::RECORDS`] is. Nothing is connected yet.
     #[must_use]
     pub fn new(server: Server, timeouts: Timeouts) -> Connector {
-        let watch = match &server.address {
+        let server = Arc::new(server);
+        let finder = match &server.address {
             Address::Sentinel(sentinels) => {
-                Some(Watch::new((**sentinels).clone(), server.tls.clone(), timeouts.connect))
+                Finder::Sentinels(Watch::new((**sentinels).clone(), server.tls.clone(), timeouts.connect))
             }
-            Address::Tcp(..) | Address::Unix(_) => None,
+            Address::Cluster(named) => {
+                Finder::Cluster(Route::new(Nodes::new(Arc::clone(&server), named, timeouts.connect)))
+            }
+            Address::Tcp(..) | Address::Unix(_) => Finder::Fixed,
         };
-        Connector { server: Arc::new(server), timeouts, watch, told: Arc::default(), open: Arc::default() }
+        Connector { server, timeouts, finder, told: Arc::default(), open: Arc::default() }
     }
 
     /// How many connections of the request path are open, those of all cores together.
@@ -152,6 +176,35 @@ impl Connector {
     /// Takes note of one that is not any more.
     pub(super) fn note_closed(&self) {
         self.open.send_modify(|open| *open = open.saturating_sub(1));
+    }
+
+    /// The same, whose redirects in a cluster are counted.
+    #[must_use]
+    pub fn counted(self, metrics: &Metrics) -> Connector {
+        let finder = match self.finder {
+            Finder::Cluster(route) => Finder::Cluster(route.counted(metrics)),
+            other => other,
+        };
+        Connector { finder, ..self }
+    }
+
+    /// The ways of all lanes of a cluster, by number; `None` if this leads to none.
+    #[must_use]
+    pub fn lanes(&self) -> Option<[Connector; Lane::COUNT]> {
+        let Finder::Cluster(route) = &self.finder else { return None };
+        Some(Lane::all().map(|lane| Connector { finder: Finder::Cluster(route.of(lane)), ..self.clone() }))
+    }
+
+    /// What stands between the braces of the keys where this leads; nothing outside of clusters.
+    pub(crate) fn tag(&self) -> &'static str {
+        if let Finder::Cluster(route) = &self.finder { route.lane().tag() } else { "" }
+    }
+
+    /// Counts a call that a node of a cluster has redirected, and tells the log if that is news.
+    pub(super) fn tell_redirected(&self, redirect: &Redirect) {
+        if let Finder::Cluster(route) = &self.finder {
+            route.note(redirect);
+        }
     }
 
     /// Tells the log that a connection was made, unless it knows.
@@ -207,10 +260,10 @@ impl Connector {
         self.timeouts.response
     }
 
-    /// Makes one connection whose server has the script.
-    pub(super) async fn connect(&self) -> Result<Connected, ConnectorError> {
+    /// Makes one connection whose server has the script; of a cluster to the node `to`, if one is named.
+    pub(super) async fn connect(&self, to: Option<Node>) -> Result<Connected, ConnectorError> {
         self.in_time(async {
-            let Connected { socket, moved } = self.socket().await?;
+            let Connected { socket, moved, end } = self.socket(to).await?;
             let socket = Arc::new(Mutex::new(socket));
             let Greeted { mut connection, task } = self.greet(Lent(Arc::clone(&socket))).await?;
             let asked = async {
@@ -227,7 +280,7 @@ impl Connector {
             drop(connection);
             // The package's connection is gone, and what it was lent with it.
             let socket = Arc::into_inner(socket).ok_or_else(|| self.refused(&"the socket is still in use"))?;
-            Ok(Connected { socket: socket.into_inner().unwrap_or_else(PoisonError::into_inner), moved })
+            Ok(Connected { socket: socket.into_inner().unwrap_or_else(PoisonError::into_inner), moved, end })
         })
         .await
     }
@@ -236,13 +289,18 @@ impl Connector {
     /// once, and it has a task of its own on the runtime of the caller, which ends with the last clone, or when the
     /// sentinels name another master: what is asked then fails.
     pub(crate) async fn connect_beside(&self) -> Result<MultiplexedConnection, ConnectorError> {
+        self.connect_beside_at(None).await
+    }
+
+    /// The same; of a cluster to the node `to`, if one is named.
+    pub(super) async fn connect_beside_at(&self, to: Option<Node>) -> Result<MultiplexedConnection, ConnectorError> {
         self.in_time(async {
             if let Some(plain) = Plain::of(&self.server.address).filter(|_| self.server.tls.is_none()) {
-                let settings = self.credentials().settings(self.server.database).await;
+                let settings = self.server.credentials().settings(self.server.database).await;
                 let settings = settings.map_err(|error| self.unknown(error))?;
                 return plain.connect(settings, self.timeouts).await.map_err(|error| self.refused(&error));
             }
-            let Connected { socket, moved } = self.socket().await?;
+            let Connected { socket, moved, .. } = self.socket(to).await?;
             let Greeted { mut connection, task } = self.greet(socket).await?;
             drop(tokio::spawn(async move {
                 tokio::select! {
@@ -256,22 +314,36 @@ impl Connector {
         .await
     }
 
-    async fn socket(&self) -> Result<Connected, ConnectorError> {
+    async fn socket(&self, to: Option<Node>) -> Result<Connected, ConnectorError> {
         let tls = self.server.tls.as_ref();
-        let (opened, moved) = match (&self.server.address, &self.watch) {
-            (_, Some(watch)) => {
+        let opened = match (&self.finder, &self.server.address) {
+            (Finder::Sentinels(watch), _) => {
                 let (host, port) = watch.master().await.map_err(|reason| self.refused(&reason))?;
                 let opened = socket::open_tcp(&host, port, tls).await;
                 let named = Address::Tcp(host.clone(), port);
                 let opened = opened.map_err(|error| self.refused(&format!("{named}, which they name: {error}")))?;
                 let moved = watch.clone().moved((host, port));
-                return Ok(Connected { socket: opened, moved: Box::pin(moved) });
+                return Ok(Connected { socket: opened, moved: Box::pin(moved), end: None });
             }
-            (Address::Tcp(host, port), None) => (socket::open_tcp(host, *port, tls).await, pending()),
-            (Address::Unix(path), None) => (socket::open_unix(path).await, pending()),
-            (Address::Sentinel(_), None) => unreachable!("whoever is found through sentinels is watched"),
+            (Finder::Cluster(route), _) => {
+                let node = match to {
+                    Some(node) => node,
+                    None => route.master().await.map_err(|reason| self.refused(&reason))?,
+                };
+                let lane = route.lane();
+                let opened = socket::open_tcp(&node.0, node.1, tls).await.map_err(|error| {
+                    let named = Address::Tcp(node.0.clone(), node.1);
+                    self.refused(&format!("{named}, which serves slot {}: {error}", lane.slot()))
+                })?;
+                return Ok(Connected { socket: opened, moved: Box::pin(pending()), end: Some(LaneEnd { lane, node }) });
+            }
+            (Finder::Fixed, Address::Tcp(host, port)) => socket::open_tcp(host, *port, tls).await,
+            (Finder::Fixed, Address::Unix(path)) => socket::open_unix(path).await,
+            (Finder::Fixed, Address::Sentinel(_) | Address::Cluster(_)) => {
+                unreachable!("whoever is found through others has a finder")
+            }
         };
-        Ok(Connected { socket: opened.map_err(|error| self.refused(&error))?, moved: Box::pin(moved) })
+        Ok(Connected { socket: opened.map_err(|error| self.refused(&error))?, moved: Box::pin(pending()), end: None })
     }
 
     /// Tells the server on a new socket who we are.
@@ -279,17 +351,8 @@ impl Connector {
         &self,
         socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> Result<Greeted, ConnectorError> {
-        let greeted = greet(socket, self.credentials(), self.server.database, self.timeouts.response).await;
+        let greeted = greet(socket, self.server.credentials(), self.server.database, self.timeouts.response).await;
         greeted.map_err(|error| self.unknown(error))
-    }
-
-    fn credentials(&self) -> Credentials<'_> {
-        let Server { username, password, password_file, .. } = &*self.server;
-        Credentials {
-            username: username.as_deref(),
-            password: password.as_deref(),
-            password_file: password_file.as_deref(),
-        }
     }
 
     fn unknown(&self, error: GreetingError) -> ConnectorError {
@@ -302,7 +365,7 @@ impl Connector {
     /// Asks a server that sentinels have named whether it is a master: they may be a moment behind. One that doesn't say
     /// (its access list forbids it) is taken at their word.
     async fn check_role(&self, connection: &mut MultiplexedConnection) -> Result<(), ConnectorError> {
-        if self.watch.is_none() {
+        if !matches!(self.finder, Finder::Sentinels(_)) {
             return Ok(());
         }
         let Ok(Value::Array(role)) = send(connection, &redis::cmd("ROLE")).await else { return Ok(()) };
@@ -331,13 +394,24 @@ impl Connector {
 }
 
 /// Gives Redis the script.
-async fn load_script(connection: &mut impl ConnectionLike) -> Result<(), RedisError> {
+pub(super) async fn load_script(connection: &mut impl ConnectionLike) -> Result<(), RedisError> {
     let mut load = redis::cmd("SCRIPT");
     load.arg("LOAD").arg(script::SCRIPT);
     send(connection, &load).await.map(drop)
 }
 
 // === impl Server ===
+
+impl Server {
+    /// Who we are there.
+    pub(super) fn credentials(&self) -> Credentials<'_> {
+        Credentials {
+            username: self.username.as_deref(),
+            password: self.password.as_deref(),
+            password_file: self.password_file.as_deref(),
+        }
+    }
+}
 
 impl fmt::Debug for Server {
     /// Without user and password.
@@ -358,6 +432,11 @@ impl fmt::Display for Address {
             Address::Tcp(host, port) => write!(f, "{host}:{port}"),
             Address::Unix(path) => write!(f, "{}", path.display()),
             Address::Sentinel(sentinels) => write!(f, "{sentinels}"),
+            Address::Cluster(named) => {
+                let named: Vec<String> =
+                    named.iter().map(|(host, port)| Address::Tcp(host.clone(), *port).to_string()).collect();
+                write!(f, "the cluster of {}", named.join(", "))
+            }
         }
     }
 }

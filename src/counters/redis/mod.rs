@@ -12,19 +12,28 @@
 //! request would ping Redis each time and give one request the whole connection, and a task between the batcher and the
 //! socket costs each call a turn of the run queue on its way out and on its way back.
 //!
+//! A Redis Cluster is sixteen such stores, each for the keys of one slot (`lanes`). Where its slot is is known by the
+//! nodes (`nodes`); when it moves, the connection follows, and the calls that came too late are made anew (`detour`).
+//!
 //! A reply that is lost after its call was sent is not asked for again: the charge may have happened, and a second
 //! one would be a double charge. Errors then under-admit, never over.
 
 mod batch;
 mod call;
 pub mod cluster;
+mod detour;
 mod expiry;
 mod forecast;
 mod greeting;
+pub mod lanes;
 mod line;
 mod link;
+mod links;
+mod nodes;
 mod pooled;
 mod queue;
+mod redirect;
+mod route;
 pub mod script;
 mod sentinel;
 mod shared;
@@ -80,7 +89,8 @@ impl RedisStore {
         };
         let shared = Arc::new(Shared::new(options));
         let (reached_sender, reached) = watch::channel(false);
-        tasks.spawn(batch::Batcher::new(Arc::clone(&shared), connector, reached_sender).run());
+        let detours_max = 4 * options.calls_in_flight;
+        tasks.spawn(batch::Batcher::new(Arc::clone(&shared), connector, reached_sender, detours_max).run());
         RedisStore { desk: Arc::new(Desk(shared)), reached }
     }
 

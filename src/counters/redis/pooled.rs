@@ -16,12 +16,12 @@ pub(super) struct Plain(ConnectionAddr);
 // === impl Plain ===
 
 impl Plain {
-    /// The server at that address, unless it takes sentinels to find it.
+    /// The server at that address, unless others say where it is.
     pub(super) fn of(address: &Address) -> Option<Plain> {
         match address {
             Address::Tcp(host, port) => Some(Plain(ConnectionAddr::Tcp(host.clone(), *port))),
             Address::Unix(path) => Some(Plain(ConnectionAddr::Unix(path.clone()))),
-            Address::Sentinel(_) => None,
+            Address::Sentinel(_) | Address::Cluster(_) => None,
         }
     }
 

@@ -29,8 +29,9 @@ pub(super) struct Queue {
     waiting: usize,
     /// No deadline of those that wait is earlier.
     earliest: Option<Instant>,
-    /// Calls under way.
+    /// Calls under way, and how many there may be: none while the connection waits for its last replies.
     under_way: usize,
+    places: usize,
     forecast: Forecast,
     /// Calls that are done, for their memory.
     spare: Vec<Call>,
@@ -52,6 +53,7 @@ impl Queue {
             waiting: 0,
             earliest: None,
             under_way: 0,
+            places: options.calls_in_flight,
             forecast: Forecast::new(options.calls_in_flight),
             spare: Vec::new(),
             down: Some(StoreError::Unreachable { reason }),
@@ -125,6 +127,16 @@ impl Queue {
         self.keep(call, now);
     }
 
+    /// Takes note of a call that was redirected, and goes on elsewhere.
+    pub(super) fn left(&mut self) {
+        self.under_way -= 1;
+    }
+
+    /// No call leaves until [`Queue::up`].
+    pub(super) fn hold(&mut self) {
+        self.places = 0;
+    }
+
     /// Answers all those whose time is over.
     pub(super) fn expire(&mut self, now: Instant) {
         for call in &mut self.calls {
@@ -155,7 +167,7 @@ impl Queue {
 
     /// Whether a call may leave, as far as the number of those under way goes.
     pub(super) fn has_place(&self) -> bool {
-        self.under_way < self.options.calls_in_flight
+        self.under_way < self.places
     }
 
     /// Calls under way.
@@ -163,9 +175,10 @@ impl Queue {
         self.under_way
     }
 
-    /// Decisions may come.
+    /// Decisions may come, and leave.
     pub(super) fn up(&mut self) {
         self.down = None;
+        self.places = self.options.calls_in_flight;
     }
 
     /// Nothing can be asked for now; whoever comes is told so. Those that wait are given back, to be told.

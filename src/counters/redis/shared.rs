@@ -12,8 +12,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::BatchOptions;
+use super::detour::Redirected;
 use super::line::{Broken, Ended, Line};
 use super::queue::{Answer, Queue};
+use super::redirect::Redirect;
 use crate::counters::{Charges, StoreError};
 
 /// The queue and the connection of one core. The lock is all but uncontended: all that take it share a thread.
@@ -26,6 +28,8 @@ pub(super) struct Shared {
 struct State {
     queue: Queue,
     line: Option<Line>,
+    /// Calls that belong elsewhere, until the batcher takes them.
+    redirected: Vec<Redirected>,
     /// Nobody can ask any more.
     closed: bool,
 }
@@ -44,7 +48,7 @@ enum Leaving {
 impl Shared {
     /// Nothing waits, and nothing is connected.
     pub(super) fn new(options: BatchOptions) -> Shared {
-        let state = State { queue: Queue::new(options), line: None, closed: false };
+        let state = State { queue: Queue::new(options), line: None, redirected: Vec::new(), closed: false };
         Shared { state: Mutex::new(state), signal: Notify::new() }
     }
 
@@ -92,6 +96,9 @@ impl Shared {
         if state.read(now) {
             state.send(Leaving::Any, now);
         }
+        if !state.redirected.is_empty() {
+            self.signal.notify_one();
+        }
         if let Some(line) = &mut state.line {
             line.flush();
             if let Some(broken) = line.broken() {
@@ -104,9 +111,12 @@ impl Shared {
         Poll::Pending
     }
 
-    /// Sends what may leave, a call that isn't full included.
-    pub(super) fn send(&self, now: Instant) {
-        self.lock().send(Leaving::Any, now);
+    /// Sends what may leave, a call that isn't full included; gives back the calls that belong elsewhere.
+    #[must_use]
+    pub(super) fn send(&self, now: Instant) -> Vec<Redirected> {
+        let mut state = self.lock();
+        state.send(Leaving::Any, now);
+        std::mem::take(&mut state.redirected)
     }
 
     /// Asks a connection for a sign of life that carried nothing since the last time.
@@ -193,12 +203,21 @@ impl State {
         self.queue.under_way() > 0
     }
 
-    /// Hands out the replies that are there; says whether that made room for calls that wait.
+    /// Hands out the replies that are there; says whether that made room for calls that wait, or calls belong elsewhere.
     fn read(&mut self, now: Instant) -> bool {
-        let State { queue, line: Some(line), .. } = self else { return false };
+        let State { queue, line: Some(line), redirected, .. } = self else { return false };
         let before = line.calls();
-        line.read(now, |Ended { call, took }| queue.ended(call, took, now));
-        line.calls() < before && queue.has_waiting()
+        line.read(now, |ended| match ended {
+            Ended::Answered { call, took } => queue.ended(call, took, now),
+            Ended::Redirected(call) => {
+                queue.left();
+                if let Redirect::Moved(_) = call.redirect {
+                    queue.hold();
+                }
+                redirected.push(call);
+            }
+        });
+        line.calls() < before && (queue.has_waiting() || !redirected.is_empty())
     }
 
     fn send(&mut self, leaving: Leaving, now: Instant) {

@@ -4,6 +4,7 @@
 //! Only what a line asks for is understood: a string, a status, an error. Anything else, and anything larger than the
 //! script ever answers, means that the other side isn't the Redis we talk to, and the connection is given up.
 
+use super::lanes::{Lane, halves};
 use super::script::{Batch, sha1};
 
 /// One reply.
@@ -29,17 +30,21 @@ pub(super) fn write_command(words: &[&[u8]], to: &mut Vec<u8>) {
     words.iter().for_each(|word| write_word(word, to));
 }
 
-/// Writes the script call of a batch.
-pub(super) fn write_call(batch: &Batch, to: &mut Vec<u8>) {
+/// Writes the script call of a batch, in a cluster with the tag of its lane in each key.
+pub(super) fn write_call(batch: &Batch, lane: Option<Lane>, to: &mut Vec<u8>) {
     const BEFORE_KEYS: usize = 3;
     let arguments = batch.arguments();
     let keys = batch.keys();
-    to.reserve(WORDS + batch.key_bytes() + 8 * keys.len() + arguments.iter().map(Vec::len).sum::<usize>());
+    let around_key = 8 + lane.map_or(0, |lane| lane.tag().len());
+    to.reserve(WORDS + batch.key_bytes() + around_key * keys.len() + arguments.iter().map(Vec::len).sum::<usize>());
     write_count(b'*', BEFORE_KEYS + keys.len() + arguments.len(), to);
     write_word(b"EVALSHA", to);
     write_word(sha1().as_bytes(), to);
     write_word(Decimal::of(keys.len()).digits(), to);
-    keys.for_each(|key| write_word(key, to));
+    match lane {
+        None => keys.for_each(|key| write_word(key, to)),
+        Some(lane) => keys.for_each(|key| write_tagged(key, lane.tag().as_bytes(), to)),
+    }
     arguments.iter().for_each(|argument| write_word(argument, to));
 }
 
@@ -82,6 +87,16 @@ fn write_count(kind: u8, count: usize, to: &mut Vec<u8>) {
 fn write_word(word: &[u8], to: &mut Vec<u8>) {
     write_count(b'$', word.len(), to);
     to.extend_from_slice(word);
+    to.extend_from_slice(b"\r\n");
+}
+
+/// Writes a key with a tag between its braces.
+fn write_tagged(key: &[u8], tag: &[u8], to: &mut Vec<u8>) {
+    let (before, after) = halves(key);
+    write_count(b'$', key.len() + tag.len(), to);
+    to.extend_from_slice(before);
+    to.extend_from_slice(tag);
+    to.extend_from_slice(after);
     to.extend_from_slice(b"\r\n");
 }
 
@@ -133,6 +148,13 @@ mod tests {
         let mut bytes = Vec::new();
         write_command(&[b"SCRIPT", b"LOAD", b"return\r\n1", b""], &mut bytes);
         assert_eq!(bytes, b"*4\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n$9\r\nreturn\r\n1\r\n$0\r\n\r\n");
+    }
+
+    #[test]
+    fn a_tag_stands_between_the_first_braces() {
+        let mut bytes = Vec::new();
+        write_tagged(b"p:{}1v{x}", b"ma", &mut bytes);
+        assert_eq!(bytes, b"$11\r\np:{ma}1v{x}\r\n");
     }
 
     #[test]

@@ -35,7 +35,7 @@ const LEFT_ALONE: &[(&str, &str)] = &[
     ("POOL_ON_EMPTY_WAIT_DURATION", "there is no pool; a decision waits for its answer until store.deadline"),
     ("PIPELINE_WINDOW", "decisions that come while calls are under way leave together, without a timer"),
     ("PIPELINE_LIMIT", "decisions that leave together are bounded by store.redis.batch_max"),
-    ("CLUSTER_PIPELINE_PARALLELISM", "Redis Cluster is not known here"),
+    ("CLUSTER_PIPELINE_PARALLELISM", "all nodes of a cluster that a decision touches are asked at once"),
     ("STARTUP_INITIAL_INTERVAL", "the service starts without Redis, and tries again after 50ms to 2s"),
     ("STARTUP_MAX_INTERVAL", "the service starts without Redis, and tries again after 50ms to 2s"),
     ("STARTUP_MAX_ELAPSED_TIME", "the service starts without Redis and never gives up"),
@@ -72,7 +72,8 @@ struct Names<'e> {
 
 impl<'e> Names<'e> {
     fn read(&mut self, notes: &mut Vec<Note>, errors: &mut Vec<SettingsError>) {
-        let of_sentinels = self.get("TYPE").is_some_and(|text| text.eq_ignore_ascii_case("sentinel"));
+        let is_type = |wanted: &str| self.get("TYPE").is_some_and(|text| text.eq_ignore_ascii_case(wanted));
+        let (of_sentinels, of_cluster) = (is_type("sentinel"), is_type("cluster"));
         if let Some(text) = self.get("TYPE") {
             self.set("type", "TYPE", text.to_lowercase());
         }
@@ -82,6 +83,7 @@ impl<'e> Names<'e> {
         }
         match self.get("URL").or(self.server.url) {
             Some(text) if of_sentinels => self.sentinels(text, errors),
+            Some(text) if of_cluster => self.set_texts("cluster.addresses", text),
             Some(text) => match with_socket_type(text, self.get("SOCKET_TYPE"), &self.name("URL")) {
                 Ok(url) => self.set("url", "URL", url),
                 Err(right) => errors.push(SettingsError::Invalid {
@@ -120,6 +122,12 @@ impl<'e> Names<'e> {
         self.layer.set(&format!("{}.{key}", self.server.group), &self.name(end), ValueKind::String(value));
     }
 
+    /// Sets what stands between commas.
+    fn set_texts(&mut self, key: &str, text: &str) {
+        let texts = text.split(',').map(|part| part.trim().into()).collect();
+        self.layer.set(&format!("{}.{key}", self.server.group), &self.name("URL"), ValueKind::Array(texts));
+    }
+
     /// `password` or `user:password`.
     fn authenticate(&mut self, text: &str, end: &str, group: &str) {
         let (username, password) = text.split_once(':').unwrap_or(("", text));
@@ -131,9 +139,7 @@ impl<'e> Names<'e> {
     fn sentinels(&mut self, text: &str, errors: &mut Vec<SettingsError>) {
         match text.split_once(',') {
             Some((master, addresses)) if !master.trim().is_empty() => {
-                let addresses = addresses.split(',').map(|address| address.trim().into()).collect();
-                let key = format!("{}.sentinel.addresses", self.server.group);
-                self.layer.set(&key, &self.name("URL"), ValueKind::Array(addresses));
+                self.set_texts("sentinel.addresses", addresses);
                 self.set("sentinel.master", "URL", master.trim().to_owned());
             }
             _ => errors.push(SettingsError::Invalid {
@@ -196,6 +202,8 @@ fn with_socket_type(url: &str, socket_type: Option<&str>, variable: &str) -> Res
 mod tests {
     use super::super::tests::{read, value};
     use super::LEFT_ALONE;
+    use crate::settings::StoreKind;
+    use crate::settings::redis_url::RedisAddress;
 
     #[test]
     fn the_socket_type_makes_a_path_and_contradicts_nothing() {
@@ -266,6 +274,29 @@ mod tests {
             let (_, _, errors) = read(&[("REDIS_TYPE", "sentinel"), ("REDIS_URL", url)], "store.redis.url");
             assert_eq!(errors.len(), 1);
             assert!(errors[0].starts_with("REDIS_URL") && !errors[0].contains("hunter2"), "{errors:?}");
+        }
+    }
+
+    #[test]
+    fn the_nodes_of_a_cluster_come_with_the_url() {
+        let load = |variables: &[(&str, &str)]| {
+            let loaded = crate::settings::Settings::load(None, variables.iter().copied());
+            loaded.map(|(settings, _)| settings.store.kind).map_err(|errors| errors.to_string())
+        };
+        let set = [("REDIS_TYPE", "CLUSTER"), ("REDIS_URL", "a:1, b"), ("REDIS_AUTH", "u:hunter2")];
+        let StoreKind::Redis(redis) = load(&set).unwrap() else { panic!("no Redis") };
+        let nodes = vec![("a".to_owned(), 1), ("b".to_owned(), 6_379)];
+        assert_eq!(redis.main.url.address(), &RedisAddress::Cluster { nodes });
+        assert_eq!(redis.main.url.credentials().username.as_deref(), Some("u"));
+        assert_eq!(redis.main.url.to_string(), "cluster://***@a:1,b:6379/0");
+        for (variables, told) in [
+            (vec![set[0], ("REDIS_URL", "redis://u:hunter2@a")], "REDIS_URL must be 1 to 100 times host:port"),
+            (vec![set[0]], "REDIS_TYPE is cluster, which takes store.redis.cluster.addresses"),
+            (vec![set[0], set[1], ("TIDEGATE_COMPATIBILITY", "envoyproxy")], "a cluster spreads over all slots"),
+            (vec![("TIDEGATE_STORE_REDIS_CLUSTER_ADDRESSES", "a:1")], "store.redis.type is single; set it to cluster"),
+        ] {
+            let errors = load(&variables).unwrap_err();
+            assert!(errors.contains(told) && !errors.contains("hunter2"), "{errors}");
         }
     }
 

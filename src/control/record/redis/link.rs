@@ -86,6 +86,8 @@ impl Link {
             Ok(Err(error)) if error.is_io_error() || error.is_connection_dropped() => {
                 RecordError::Unreachable { reason: error.to_string() }
             }
+            // The slot of the records is elsewhere, on its way, or served by nobody: to be looked for anew.
+            Ok(Err(error)) if error.is_cluster_error() => RecordError::Unreachable { reason: sentence(&error) },
             // A server that has become a replica is to be looked for anew; else the connection is as good as before.
             Ok(Err(error)) if error.code() == Some("READONLY") => RecordError::Refused { reason: sentence(&error) },
             Ok(Err(error)) => return Err(RecordError::Refused { reason: sentence(&error) }),

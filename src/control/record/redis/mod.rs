@@ -1,5 +1,7 @@
 //! Records in Redis, where replicas meet.
 //!
+//! In a Redis Cluster all of them are in one slot, whose master the connection follows.
+//!
 //! Every call is one script, so that it has its whole effect or none, and all instants are Redis's own. There is one
 //! connection beside those of the request path (`link`); calls may be under way on it at once, so a leader of thousands of
 //! services writes many at a time.
@@ -73,7 +75,8 @@ impl RedisRecords {
     /// The records below that prefix. Nothing is connected yet.
     #[must_use]
     pub fn new(connector: Connector, key_prefix: &[u8], id: ReplicaId, times: LeaseTimes) -> RedisRecords {
-        RedisRecords { link: Link::new(connector), keys: Keys::new(key_prefix), id, times }
+        let keys = Keys::new(key_prefix, connector.tag());
+        RedisRecords { link: Link::new(connector), keys, id, times }
     }
 
     /// What lists hold, at most so many entries of each.

@@ -1,0 +1,305 @@
+//! Redis Cluster: counters in sixteen slots, wherever these are, and however they move meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tidegate::counters::any::AnyStore;
+use tidegate::counters::redis::lanes::Lane;
+use tidegate::counters::redis::{Address, Connector, RedisStore, Server, Timeouts};
+use tidegate::counters::{Charge, Charges, CounterStore, StoreError, Tallies};
+use tidegate::descriptor::Hits;
+use tidegate::key::CounterKey;
+use tidegate::limit::{Unit, Window};
+use tidegate::metrics::Metrics;
+use tidegate::window::{Charging, Counter, Enforcement, FixedWindow, Policy};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tonic_health::pb::health_check_response::ServingStatus;
+
+use crate::support::cluster::{Cluster, PASSWORD, store, tagged};
+use crate::support::redis::{Redis, free_port, value_of};
+use crate::support::store::{BATCH, server};
+use crate::support::tidegate::Launch;
+use crate::support::{PATIENCE, eventually};
+
+fn key(name: &str) -> CounterKey {
+    let mut key = CounterKey::write(b"cluster:", 1);
+    key.value(name);
+    key.finish()
+}
+
+fn policy(limit: u32) -> Policy {
+    Policy::FixedWindow(FixedWindow::new(limit, Window::from(Unit::Week)))
+}
+
+fn charge(name: &str, limit: u32) -> Charge {
+    Charge { key: key(name), policy: policy(limit), hits: Hits::Add(1), enforcement: Enforcement::Enforced }
+}
+
+async fn ask(
+    store: &impl CounterStore,
+    members: impl IntoIterator<Item = Charge>,
+    within: Duration,
+) -> Result<Tallies, StoreError> {
+    let charges = Charges { members: members.into_iter().collect(), charging: Charging::AllOrNothing };
+    store.charge(&charges, Instant::now() + within).await
+}
+
+// === resharding ===
+
+/// Counters, their limit, and who asks.
+const COUNTERS: usize = 96;
+const LIMIT: u32 = 1_500;
+const TASKS: usize = 48;
+
+/// What came of the decisions about each counter.
+struct Outcome {
+    admitted: Vec<AtomicU64>,
+    /// Decisions without an answer: they may have been charged.
+    unknown: Vec<AtomicU64>,
+    alone_failed: AtomicU64,
+    together: AtomicU64,
+    together_failed: AtomicU64,
+    is_over: AtomicBool,
+}
+
+impl Outcome {
+    fn new() -> Arc<Outcome> {
+        let zeros = || (0..COUNTERS).map(|_| AtomicU64::new(0)).collect();
+        Arc::new(Outcome {
+            admitted: zeros(),
+            unknown: zeros(),
+            alone_failed: AtomicU64::new(0),
+            together: AtomicU64::new(0),
+            together_failed: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+        })
+    }
+
+    fn note(&self, counters: &[usize], answer: &Result<Tallies, StoreError>) {
+        let add = |to: &[AtomicU64]| {
+            for counter in counters {
+                to[*counter].fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        match answer {
+            Ok(tallies) if tallies.iter().all(|tally| tally.charged) => add(&self.admitted),
+            Ok(_) => {}
+            Err(_) => add(&self.unknown),
+        }
+    }
+}
+
+/// Asks about one counter after the other until it is over; now and then about two at once, as a service would that waits
+/// a tenth of a second.
+async fn load(store: AnyStore, outcome: Arc<Outcome>, task: usize) {
+    let name = |counter: usize| format!("counter {counter}");
+    let mut counter = task;
+    while !outcome.is_over.load(Ordering::Relaxed) {
+        counter = (counter + 7) % COUNTERS;
+        if !counter.is_multiple_of(4) {
+            let answer = ask(&store, [charge(&name(counter), LIMIT)], PATIENCE).await;
+            if let Err(error) = &answer {
+                println!("alone: {error}");
+                outcome.alone_failed.fetch_add(1, Ordering::Relaxed);
+            }
+            outcome.note(&[counter], &answer);
+        } else {
+            let both = [counter, (counter + 4 * task) % COUNTERS];
+            if both[0] == both[1] {
+                continue;
+            }
+            let members = both.map(|counter| charge(&name(counter), LIMIT));
+            let answer = ask(&store, members, Duration::from_millis(100)).await;
+            outcome.together.fetch_add(1, Ordering::Relaxed);
+            outcome.together_failed.fetch_add(u64::from(answer.is_err()), Ordering::Relaxed);
+            outcome.note(&both, &answer);
+        }
+    }
+}
+
+#[tokio::test]
+async fn slots_that_move_under_load_admit_no_hit_too_many_and_lose_no_decision_over_one_counter() {
+    let Some(cluster) = Cluster::start(3, true).await else { return };
+    let metrics = Metrics::new(0);
+    let replicas = [cluster.store().await, store(&cluster.connector().counted(&metrics)).await];
+    let outcome = Outcome::new();
+    let mut asking = JoinSet::new();
+    for task in 0..TASKS {
+        asking.spawn(load(replicas[task % 2].clone(), Arc::clone(&outcome), task));
+    }
+    let mut moved = 0;
+    for round in 1..=2 {
+        for lane in Lane::all() {
+            let to = (cluster.owner(lane.slot()).await + round) % 3;
+            moved += cluster.move_slot(lane.slot(), to).await;
+        }
+    }
+    outcome.is_over.store(true, Ordering::Relaxed);
+    while asking.join_next().await.transpose().expect("the load doesn't panic").is_some() {}
+
+    let read = |numbers: &AtomicU64| numbers.load(Ordering::Relaxed);
+    let admitted: u64 = outcome.admitted.iter().map(read).sum();
+    println!(
+        "{moved} keys moved; {admitted} decisions admitted meanwhile; over one counter {} failed; over two {} of {} failed \
+         within 100 ms; {} redirects on one replica",
+        read(&outcome.alone_failed),
+        read(&outcome.together_failed),
+        read(&outcome.together),
+        metrics.totals().redis_redirects.get(),
+    );
+    assert!(moved > COUNTERS && metrics.totals().redis_redirects.get() > 0, "live counters were moved");
+    assert_eq!(read(&outcome.alone_failed), 0, "a decision over one counter has its answer on one side or the other");
+    for counter in 0..COUNTERS {
+        let (admitted, unknown) = (read(&outcome.admitted[counter]), read(&outcome.unknown[counter]));
+        let look = Charge { hits: Hits::Add(0), ..charge(&format!("counter {counter}"), LIMIT) };
+        let used = ask(&replicas[0], [look], PATIENCE).await.expect("it answers")[0].used;
+        assert!(admitted <= used && used <= u64::from(LIMIT), "counter {counter}: {admitted} admitted, {used} counted");
+        assert!(used <= admitted + unknown + TASKS as u64, "counter {counter}: {used} counted, {admitted} + {unknown}");
+    }
+}
+
+// === failover ===
+
+#[tokio::test]
+async fn a_master_that_dies_is_replaced_and_costs_at_most_what_replication_had_not_delivered() {
+    const LIMIT: u32 = 20_000;
+    let Some(mut cluster) = Cluster::start(3, true).await else { return };
+    let store = cluster.store().await;
+    // A counter on the first master.
+    let name = (0..).map(|number| format!("user {number}"));
+    let name = name.into_iter().find(|name| Lane::of(&key(name)).slot() < 5_000).expect("some are");
+    let held = async |redis: &Redis| {
+        let bytes = value_of(redis, PASSWORD, &tagged(&key(&name))).await;
+        bytes.and_then(|bytes| policy(LIMIT).decode_counter(&bytes)).as_ref().map_or(0, Counter::used)
+    };
+    // Everybody asks until no answer comes, and never again.
+    let ask_all = async |asked: usize| {
+        let mut asking = JoinSet::new();
+        for _ in 0..64 {
+            let (store, name) = (store.clone(), name.clone());
+            asking.spawn(async move {
+                let mut admitted = 0;
+                for _ in 0..asked {
+                    match ask(&store, [charge(&name, LIMIT)], PATIENCE).await {
+                        Ok(tallies) => admitted += u64::from(tallies[0].charged),
+                        Err(_) => break,
+                    }
+                }
+                admitted
+            });
+        }
+        asking.join_all().await.into_iter().sum::<u64>()
+    };
+    let (before, ()) = tokio::join!(ask_all(usize::MAX), async {
+        eventually("a good part of the budget is used", PATIENCE, async || {
+            (held(&cluster.masters()[0].redis).await > 2_000).then_some(())
+        })
+        .await;
+        cluster.stop(0);
+    });
+    let replica = cluster.replica(0);
+    eventually("the replica serves the slots of its master", PATIENCE, async || {
+        let well = replica.ask("CLUSTER INFO").await.contains("cluster_state:ok");
+        (well && replica.ask("INFO replication").await.contains("role:master")).then_some(())
+    })
+    .await;
+    let kept = held(&replica.redis).await;
+    let lost = before.saturating_sub(kept);
+    let mut after = 0;
+    eventually("decisions are made again", PATIENCE, async || {
+        let tallies = ask(&store, [charge(&name, LIMIT)], PATIENCE).await.ok()?;
+        after += u64::from(tallies[0].charged);
+        Some(())
+    })
+    .await;
+    loop {
+        let more = ask_all(100).await;
+        after += more;
+        if more == 0 {
+            break;
+        }
+    }
+    println!("{before} admitted before, {kept} of them replicated, {after} admitted after");
+    assert!(
+        before + after <= u64::from(LIMIT) + lost,
+        "{before} + {after} are over by more than {lost}, which were lost"
+    );
+    assert_eq!(held(&replica.redis).await, u64::from(LIMIT), "the new master admits all that it knows to be left");
+}
+
+// === what can be wrong ===
+
+/// Why a lane's decisions fail for good.
+async fn reason(server: Server, lane: usize) -> String {
+    let connector = Connector::new(server, Timeouts { connect: PATIENCE, response: PATIENCE });
+    let lanes = connector.lanes().expect("it leads to a cluster");
+    let store = RedisStore::start(lanes[lane].clone(), BATCH, &TaskTracker::new());
+    eventually("an attempt has failed", PATIENCE, async || {
+        let error = ask(&store, [charge("x", 1)], PATIENCE).await.err()?;
+        Some(error.to_string()).filter(|text| !text.contains("not reached yet"))
+    })
+    .await
+}
+
+fn named(port: u16) -> Server {
+    Server { address: Address::Cluster(vec![("127.0.0.1".to_owned(), port)]), ..server(0) }
+}
+
+#[tokio::test]
+async fn what_is_no_cluster_or_not_all_of_one_is_said_in_a_sentence() {
+    let Some(single) = Redis::start().await else { return };
+    let port = free_port();
+    let text = reason(named(port), 0).await;
+    assert!(text.contains(&format!("the cluster of 127.0.0.1:{port}: node 127.0.0.1:{port}: ")), "{text}");
+    let text = reason(named(single.port()), 0).await;
+    assert!(text.contains("cluster support disabled"), "{text}");
+
+    let arguments = |_| {
+        let arguments = ["--cluster-enabled", "yes", "--cluster-require-full-coverage", "no", "--cluster-port"];
+        let port = free_port().to_string();
+        arguments.into_iter().map(str::to_owned).chain([port]).collect()
+    };
+    let half = Redis::start_with(arguments).await.expect("there is a Redis");
+    assert_eq!(half.ask("CLUSTER ADDSLOTSRANGE 0 8191").await, "+OK");
+    let text = reason(named(half.port()), 12).await;
+    assert!(text.contains("no node serves slot 12774; 8192 of 16384 slots are served"), "{text}");
+    let text = reason(Server { password: Some("hunter2".to_owned()), ..named(half.port()) }, 0).await;
+    assert!(text.contains("Password authentication failed") && !text.contains("hunter2"), "{text}");
+}
+
+// === the service ===
+
+const RULES: &str = "domain: shop
+descriptors:
+- key: who
+  rate_limit: {unit: week, requests_per_unit: 1}
+- key: path
+  rate_limit: {unit: week, requests_per_unit: 100}
+";
+
+#[tokio::test]
+async fn the_references_variables_lead_into_a_cluster() {
+    let Some(cluster) = Cluster::start(3, false).await else { return };
+    let tidegate = Launch::new(&[("rules.yaml", RULES)])
+        .setting("REDIS_TYPE", "CLUSTER")
+        .setting("REDIS_URL", cluster.reference_url())
+        .setting("REDIS_AUTH", PASSWORD)
+        .start()
+        .await;
+    tidegate.becomes(ServingStatus::Serving).await;
+    let ask = async |who: &str| {
+        let question = format!(
+            r#"{{"domain": "shop", "descriptors": [{{"entries": [{{"key": "who", "value": "{who}"}}]}},
+                {{"entries": [{{"key": "path", "value": "/"}}]}}]}}"#
+        );
+        tidegate.http().post("/json", question).await.status
+    };
+    for number in 0..20 {
+        let who = format!("user {number}");
+        assert_eq!((ask(&who).await, ask(&who).await), (http::StatusCode::OK, http::StatusCode::TOO_MANY_REQUESTS));
+    }
+    assert!(!tidegate.log().contains(PASSWORD), "{}", tidegate.log());
+}

@@ -9,8 +9,8 @@ use tokio_util::task::TaskTracker;
 use crate::counters::any::{AnyStore, InRedis};
 use crate::counters::over_limit::{OverLimitMemory, Remembering};
 use crate::counters::redis::lanes::Lane;
-use crate::counters::redis::{Address, BatchOptions, Connector, RedisStore, Sentinels, Server, Timeouts};
-use crate::counters::spread::{Reach, SpreadStore};
+use crate::counters::redis::{Address, BatchOptions, Connector, RedisStore, Sentinels, Server, SlotStore, Timeouts};
+use crate::counters::spread::{InCluster, Reach, SpreadStore};
 use crate::metrics::Metrics;
 use crate::settings::{RedisAddress, RedisCredentials, RedisServer, RedisSettings};
 
@@ -77,9 +77,11 @@ impl RedisMaker {
             drop(reached.try_send(store.reached()));
             store
         };
-        let reach = |way: &Way| match &way.lanes {
-            None => Reach::Server(start(&way.connector)),
-            Some(lanes) => Reach::Cluster(Box::new(lanes.each_ref().map(start))),
+        let reach = |way: &Way| match (&way.lanes, SlotStore::new(&way.connector)) {
+            (Some(lanes), Some(slots)) => {
+                Reach::Cluster(Box::new(InCluster { lanes: lanes.each_ref().map(start), slots }))
+            }
+            _ => Reach::Server(start(&way.connector)),
         };
         let store = match (reach(&self.main), &self.per_second) {
             (Reach::Server(store), None) => InRedis::One(store),

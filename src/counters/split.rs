@@ -180,8 +180,16 @@ impl Part {
     /// The same charges in a decision that can't be made.
     fn look(&self) -> Charges {
         let mut look = Charges { charging: Charging::AllOrNothing, ..self.charges.clone() };
-        let key = look.members[0].key.of_nothing();
-        let policy = Policy::FixedWindow(FixedWindow::new(0, Window::from(Unit::Second)));
+        // Keys that others share are not ours to make up beside: one of them stands there itself, with a limit of 0.
+        let (key, policy) = match look.members[0].policy {
+            Policy::ReferenceWindow(window) => {
+                (look.members[0].key.clone(), Policy::ReferenceWindow(window.with_limit(0)))
+            }
+            _ => {
+                let nothing = FixedWindow::new(0, Window::from(Unit::Second));
+                (look.members[0].key.of_nothing(), Policy::FixedWindow(nothing))
+            }
+        };
         look.members.insert(0, Charge { key, policy, hits: Hits::Add(1), enforcement: Enforcement::Enforced });
         look
     }

@@ -55,11 +55,6 @@ pub(super) fn redis(read: &mut Reader<'_>) -> Option<RedisSettings> {
         let place = read.place(&PER_SECOND.key("url"));
         read.conflict(format!("{place} is set, but store.redis.url is empty; set the address of the main Redis too"));
     }
-    for (group, server) in [(MAIN, &main), (PER_SECOND, &per_second)] {
-        if server.as_ref().is_some_and(|server| matches!(server.url.address(), RedisAddress::Cluster { .. })) {
-            group.refuse_profile(read);
-        }
-    }
     let main = main?;
     Some(RedisSettings {
         main,
@@ -203,17 +198,6 @@ impl Group {
             return None;
         };
         Some(RedisUrl::at(RedisAddress::Cluster { nodes }))
-    }
-
-    /// The keys of envoyproxy/ratelimit are spread over all slots, and its profile has them as they are.
-    fn refuse_profile(self, read: &mut Reader<'_>) {
-        if read.optional("compatibility").as_deref() == Some("envoyproxy") {
-            let (profile, place) = (read.place("compatibility"), read.place(&self.key("type")));
-            read.conflict(format!(
-                "{place} is cluster, and {profile} is envoyproxy, whose keys a cluster spreads over all slots; leave one of \
-                 the two out"
-            ));
-        }
     }
 
     fn behind_sentinels(self, read: &mut Reader<'_>) -> Option<RedisUrl> {

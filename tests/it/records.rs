@@ -19,7 +19,7 @@ use tidegate::counters::memory::{MemoryLimits, MemoryStore};
 use tidegate::rate::Rate;
 use tidegate::rules::service::{RateBounds, ServiceMode, Stale};
 
-use crate::support::cluster::Cluster;
+use crate::support::cluster;
 use crate::support::redis::Redis;
 use crate::support::store::connector;
 use crate::support::{PATIENCE, eventually};
@@ -139,13 +139,13 @@ fn in_memory() -> AnyRecords {
     AnyRecords::Memory(Arc::new(MemoryRecords::new(store, PREFIX, id(0))))
 }
 
-/// Runs a claim over all stores, each led. A cluster of one node refuses what lies in two slots as one of many does.
+/// Runs a claim over all stores, each led.
 async fn over_all<F: Future<Output = ()>>(claim: impl Fn(AnyRecords, Epoch) -> F) {
     let redis = Redis::start().await;
     let shared = redis.as_ref().map(|redis| over_redis(redis, 1, LeaseTimes::default()));
-    let cluster = Cluster::start(1, false).await;
-    let in_cluster = cluster.as_ref().map(|cluster| {
-        let records = RedisRecords::new(cluster.connector(), PREFIX, id(1), LeaseTimes::default());
+    let node = cluster::alone().await;
+    let in_cluster = node.as_ref().map(|(_, connector)| {
+        let records = RedisRecords::new(connector.clone(), PREFIX, id(1), LeaseTimes::default());
         AnyRecords::Redis(Arc::new(records))
     });
     for records in [Some(in_memory()), shared, in_cluster].into_iter().flatten() {

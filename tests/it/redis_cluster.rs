@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidegate::counters::any::AnyStore;
+use tidegate::counters::redis::cluster::slot;
 use tidegate::counters::redis::lanes::Lane;
 use tidegate::counters::redis::{Address, Connector, RedisStore, Server, Timeouts};
 use tidegate::counters::{Charge, Charges, CounterStore, StoreError, Tallies};
@@ -12,7 +13,7 @@ use tidegate::descriptor::Hits;
 use tidegate::key::CounterKey;
 use tidegate::limit::{Unit, Window};
 use tidegate::metrics::Metrics;
-use tidegate::window::{Charging, Counter, Enforcement, FixedWindow, Policy};
+use tidegate::window::{Charging, Counter, Enforcement, FixedWindow, Policy, ReferenceWindow};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -21,7 +22,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use crate::support::cluster::{Cluster, PASSWORD, store, tagged};
 use crate::support::redis::{Redis, free_port, value_of};
 use crate::support::store::{BATCH, server};
-use crate::support::tidegate::Launch;
+use crate::support::tidegate::{Launch, Tidegate};
 use crate::support::{PATIENCE, eventually};
 
 fn key(name: &str) -> CounterKey {
@@ -161,6 +162,62 @@ async fn slots_that_move_under_load_admit_no_hit_too_many_and_lose_no_decision_o
     }
 }
 
+// === what is shared with envoyproxy/ratelimit ===
+
+/// A counter under a key that a cluster places by itself.
+fn shared(user: usize) -> Charge {
+    let name = user.to_string();
+    let mut key = CounterKey::reference(b"", "shop", [("user", name.as_str())].into_iter());
+    key.begin_window(0);
+    let window = ReferenceWindow::try_new(1_000_000, Window::from(Unit::Week)).expect("a week is whole");
+    Charge { key, policy: Policy::ReferenceWindow(window), hits: Hits::Add(1), enforcement: Enforcement::Enforced }
+}
+
+#[tokio::test]
+async fn a_counter_shared_with_the_reference_service_is_charged_once_wherever_its_slot_goes() {
+    const USERS: usize = 32;
+    let Some(cluster) = Cluster::start(3, false).await else { return };
+    let replicas = [cluster.store().await, cluster.store().await];
+    let charged: Arc<Vec<AtomicU64>> = Arc::new((0..USERS).map(|_| AtomicU64::new(0)).collect());
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut asking = JoinSet::new();
+    for task in 0..24 {
+        let (store, charged, is_over) = (replicas[task % 2].clone(), Arc::clone(&charged), Arc::clone(&is_over));
+        asking.spawn(async move {
+            let mut user = task;
+            while !is_over.load(Ordering::Relaxed) {
+                user = (user + 5) % USERS;
+                // Three counters, in three slots; each is charged on its own.
+                let users = [user, (user + 11) % USERS, (user + 22) % USERS];
+                let charges = Charges { members: users.map(shared).into_iter().collect(), charging: Charging::Each };
+                let tallies = store.charge(&charges, Instant::now() + PATIENCE).await.expect("all three answer");
+                assert!(tallies.iter().all(|tally| tally.charged));
+                for user in users {
+                    charged[user].fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+    }
+    let mut moved = 0;
+    for round in 1..=2 {
+        for user in 0..USERS {
+            let slot = slot(shared(user).key.as_bytes());
+            moved += cluster.move_slot(slot, (cluster.owner(slot).await + round) % 3).await;
+        }
+    }
+    is_over.store(true, Ordering::Relaxed);
+    while asking.join_next().await.transpose().expect("every decision has its answer").is_some() {}
+    assert!(moved >= USERS, "live counters were moved");
+    for user in 0..USERS {
+        let look = Charges {
+            members: [Charge { hits: Hits::Add(0), ..shared(user) }].into_iter().collect(),
+            charging: Charging::Each,
+        };
+        let used = replicas[0].charge(&look, Instant::now() + PATIENCE).await.expect("it answers")[0].used;
+        assert_eq!(used, charged[user].load(Ordering::Relaxed), "user {user}");
+    }
+}
+
 // === failover ===
 
 #[tokio::test]
@@ -283,13 +340,22 @@ descriptors:
 #[tokio::test]
 async fn the_references_variables_lead_into_a_cluster() {
     let Some(cluster) = Cluster::start(3, false).await else { return };
-    let tidegate = Launch::new(&[("rules.yaml", RULES)])
-        .setting("REDIS_TYPE", "CLUSTER")
-        .setting("REDIS_URL", cluster.reference_url())
-        .setting("REDIS_AUTH", PASSWORD)
-        .start()
-        .await;
-    tidegate.becomes(ServingStatus::Serving).await;
+    for profile in ["none", "envoyproxy"] {
+        let tidegate = Launch::new(&[("rules.yaml", RULES)])
+            .setting("REDIS_TYPE", "CLUSTER")
+            .setting("REDIS_URL", cluster.reference_url())
+            .setting("REDIS_AUTH", PASSWORD)
+            .setting("TIDEGATE_COMPATIBILITY", profile)
+            .start()
+            .await;
+        tidegate.becomes(ServingStatus::Serving).await;
+        admits_one_of_each(&tidegate).await;
+        assert!(!tidegate.log().contains(PASSWORD), "{}", tidegate.log());
+    }
+}
+
+/// Asks twice for each of twenty.
+async fn admits_one_of_each(tidegate: &Tidegate) {
     let ask = async |who: &str| {
         let question = format!(
             r#"{{"domain": "shop", "descriptors": [{{"entries": [{{"key": "who", "value": "{who}"}}]}},
@@ -301,5 +367,4 @@ async fn the_references_variables_lead_into_a_cluster() {
         let who = format!("user {number}");
         assert_eq!((ask(&who).await, ask(&who).await), (http::StatusCode::OK, http::StatusCode::TOO_MANY_REQUESTS));
     }
-    assert!(!tidegate.log().contains(PASSWORD), "{}", tidegate.log());
 }

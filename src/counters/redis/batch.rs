@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep, sleep_until};
 
 use super::FAR;
-use super::detour::{Detours, Redirected};
+use super::detour::{Detours, LINKS_MAX, Redirected};
 use super::line::{Broken, Line};
 use super::link::{Address, Connected, Connector, ConnectorError};
 use super::redirect::Node;
@@ -85,7 +85,7 @@ impl Batcher {
         detours_max: usize,
     ) -> Batcher {
         let link = Link::Connecting { attempt: attempt(&connector, Duration::ZERO, None), failures: 0 };
-        let (detours, under_way) = (Detours::new(connector.clone()), FuturesUnordered::new());
+        let (detours, under_way) = (Detours::new(connector.clone(), LINKS_MAX), FuturesUnordered::new());
         Batcher { shared, connector, reached, link, setbacks: 0, detours, under_way, detours_max }
     }
 

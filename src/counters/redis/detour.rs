@@ -58,7 +58,7 @@ enum Step {
 }
 
 /// Most connections for detours: to where a slot comes from and where it goes, twice.
-const LINKS_MAX: usize = 4;
+pub(super) const LINKS_MAX: usize = 4;
 
 /// Redirects in a row that are followed without a pause.
 const HASTY_MAX: u32 = 5;
@@ -70,14 +70,15 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 // === impl Detours ===
 
 impl Detours {
-    pub(super) fn new(connector: Connector) -> Detours {
-        Detours { links: Links::new(connector.clone(), LINKS_MAX), connector }
+    /// Detours over at most so many connections.
+    pub(super) fn new(connector: Connector, links_max: usize) -> Detours {
+        Detours { links: Links::new(connector.clone(), links_max), connector }
     }
 
     /// Makes a call where it belongs. When this ends everybody has an answer.
     pub(super) async fn make(self, Redirected { call, redirect, by: LaneEnd { lane, node } }: Redirected) {
         self.connector.tell_redirected(&redirect);
-        self.follow(call, redirect, lane, node).await;
+        self.follow(call, redirect, Some(lane), node).await;
     }
 
     /// Drops the connections.
@@ -85,8 +86,9 @@ impl Detours {
         self.links.clear();
     }
 
-    /// `home` is the node whose the slot is, as far as is known.
-    async fn follow(&self, mut call: Call, first: Redirect, lane: Lane, mut home: Node) {
+    /// Makes a call, beginning with a redirect that was not told yet; when this ends everybody has an answer. `home` is
+    /// the node whose the slot is, as far as is known; keys get the tag of their lane, if they are in one.
+    pub(super) async fn follow(&self, mut call: Call, first: Redirect, lane: Option<Lane>, mut home: Node) {
         let (mut redirect, mut hasty, mut pauses) = (first, 0, 0);
         loop {
             if let Redirect::Moved(node) = &redirect {
@@ -122,7 +124,7 @@ impl Detours {
     }
 
     /// Makes each decision of a call on its own, all at once; each begins at home.
-    fn take_apart<'s>(&'s self, call: Call, lane: Lane, home: &Node) -> BoxFuture<'s, ()> {
+    fn take_apart<'s>(&'s self, call: Call, lane: Option<Lane>, home: &Node) -> BoxFuture<'s, ()> {
         let alone = call.into_single(Instant::now());
         let home = home.clone();
         let each =
@@ -131,7 +133,7 @@ impl Detours {
     }
 
     /// Makes a call at a node: the redirect that it answered, or `None` if everybody has an answer.
-    async fn ask(&self, call: &mut Call, lane: Lane, node: &Node, in_advance: bool) -> Option<Redirect> {
+    async fn ask(&self, call: &mut Call, lane: Option<Lane>, node: &Node, in_advance: bool) -> Option<Redirect> {
         call.settle(Instant::now());
         if call.open() == 0 {
             return None;
@@ -143,7 +145,10 @@ impl Detours {
                 return None;
             }
             Ok(_) => StoreError::Refused { reason: "it answered no string to a batch".to_owned() },
-            Err(Failure::Unsent(reason)) => StoreError::Unreachable { reason },
+            Err(Failure::Unsent(reason)) => {
+                self.connector.doubt();
+                StoreError::Unreachable { reason }
+            }
             Err(Failure::Said(error)) => {
                 let said = [error.code().unwrap_or_default(), error.detail().unwrap_or_default()].join(" ");
                 if let Some(redirect) = Redirect::read(said.as_bytes(), &node.0) {
@@ -189,12 +194,19 @@ enum Failure {
 }
 
 /// The script call of a batch.
-fn command(batch: &Batch, lane: Lane) -> Cmd {
+fn command(batch: &Batch, lane: Option<Lane>) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command.arg(sha1()).arg(batch.keys().len());
     for key in batch.keys() {
-        let (before, after) = halves(key);
-        command.arg([before, lane.tag().as_bytes(), after].concat());
+        match lane {
+            Some(lane) => {
+                let (before, after) = halves(key);
+                command.arg([before, lane.tag().as_bytes(), after].concat());
+            }
+            None => {
+                command.arg(key);
+            }
+        }
     }
     for argument in batch.arguments() {
         command.arg(argument);
@@ -203,7 +215,7 @@ fn command(batch: &Batch, lane: Lane) -> Cmd {
 }
 
 /// Waits as long as somebody waits for the call, and tells those whose time is over; `None` when nobody is left.
-async fn in_time<T>(call: &mut Call, awaited: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn in_time<T>(call: &mut Call, awaited: impl Future<Output = T>) -> Option<T> {
     let mut awaited = pin!(awaited);
     loop {
         let earliest = call.earliest()?;

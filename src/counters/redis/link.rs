@@ -195,6 +195,27 @@ impl Connector {
         Some(Lane::all().map(|lane| Connector { finder: Finder::Cluster(route.of(lane)), ..self.clone() }))
     }
 
+    /// The same for keys that lie in slots of their own; `None` if this leads to no cluster.
+    pub(super) fn to_any_slot(&self) -> Option<Connector> {
+        let Finder::Cluster(route) = &self.finder else { return None };
+        Some(Connector { finder: Finder::Cluster(route.to_any_slot()), ..self.clone() })
+    }
+
+    /// The node that serves a slot of the cluster, as far as is known. The error is a sentence.
+    pub(super) async fn node_of(&self, slot: u16) -> Result<Node, String> {
+        match &self.finder {
+            Finder::Cluster(route) => route.node_of(slot).await.map_err(|reason| self.refused(&reason).to_string()),
+            Finder::Fixed | Finder::Sentinels(_) => Err("it is no cluster".to_owned()),
+        }
+    }
+
+    /// The map of the cluster was found wrong.
+    pub(super) fn doubt(&self) {
+        if let Finder::Cluster(route) = &self.finder {
+            route.doubt();
+        }
+    }
+
     /// What stands between the braces of the keys where this leads; nothing outside of clusters.
     pub(crate) fn tag(&self) -> &'static str {
         if let Finder::Cluster(route) = &self.finder { route.lane().tag() } else { "" }

@@ -37,6 +37,7 @@ mod route;
 pub mod script;
 mod sentinel;
 mod shared;
+mod slots;
 mod socket;
 mod wire;
 
@@ -54,6 +55,7 @@ pub use self::link::{Address, Connector, ConnectorError, Server, Timeouts};
 use self::script::Batch;
 pub use self::sentinel::Sentinels;
 use self::shared::Shared;
+pub use self::slots::SlotStore;
 use super::{Charges, CounterStore, StoreError, Tallies};
 pub use crate::tls::{Identity, NameCheck, Tls};
 

@@ -6,7 +6,7 @@
 //! them. A map that is wrong all the same costs a redirect: the node that it names knows better.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -30,6 +30,8 @@ pub(super) struct Nodes {
     /// Time in which a node must answer.
     patience: Duration,
     known: Arc<Mutex<Known>>,
+    /// The last map, for whoever can't wait, until somebody finds it wrong.
+    at_hand: Arc<std::sync::Mutex<Option<Arc<Topology>>>>,
 }
 
 #[derive(Default)]
@@ -63,7 +65,7 @@ impl Nodes {
     pub(super) fn new(server: Arc<Server>, named: &[Node], connect_timeout: Duration) -> Nodes {
         // A node that is a black hole must leave time for the one that is looked for.
         let patience = connect_timeout / 3;
-        Nodes { server, named: named.into(), patience, known: Arc::default() }
+        Nodes { server, named: named.into(), patience, known: Arc::default(), at_hand: Arc::default() }
     }
 
     /// The master that serves a slot. The error is a sentence.
@@ -82,8 +84,27 @@ impl Nodes {
                 said
             }
         }?;
+        *self.at_hand() = Some(Arc::clone(&topology));
         let master = topology.master(slot).map(|(host, port)| (host.to_owned(), port));
         master.ok_or_else(|| format!("no node serves slot {slot}; {} of 16384 slots are served", topology.served()))
+    }
+
+    /// The same, by the last map if nobody has found that wrong.
+    pub(super) async fn likely_master(&self, slot: u16) -> Result<Node, String> {
+        let at_hand = self.at_hand().clone();
+        match at_hand.as_ref().and_then(|topology| topology.master(slot)) {
+            Some((host, port)) => Ok((host.to_owned(), port)),
+            None => self.master(slot).await,
+        }
+    }
+
+    /// The last map was found wrong.
+    pub(super) fn doubt(&self) {
+        *self.at_hand() = None;
+    }
+
+    fn at_hand(&self) -> MutexGuard<'_, Option<Arc<Topology>>> {
+        self.at_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask_several(&self, nodes: Vec<Node>) -> Result<Topology, String> {

@@ -16,6 +16,8 @@ pub(super) struct Route {
     lane: Lane,
     /// What the log was told last.
     told: Arc<Mutex<Option<Redirect>>>,
+    /// Whether the log is told.
+    tells: bool,
     /// Where redirects are counted, if anywhere.
     metrics: Option<Metrics>,
 }
@@ -25,12 +27,27 @@ pub(super) struct Route {
 impl Route {
     /// The way of the lane of records.
     pub(super) fn new(nodes: Nodes) -> Route {
-        Route { nodes, lane: Lane::RECORDS, told: Arc::default(), metrics: None }
+        Route { nodes, lane: Lane::RECORDS, told: Arc::default(), tells: true, metrics: None }
     }
 
     /// The way of another lane of the same cluster.
     pub(super) fn of(&self, lane: Lane) -> Route {
         Route { lane, told: Arc::default(), ..self.clone() }
+    }
+
+    /// The ways to all slots of the same cluster, of which each would be news.
+    pub(super) fn to_any_slot(&self) -> Route {
+        Route { tells: false, ..self.clone() }
+    }
+
+    /// The node that serves any slot, by the last map. The error is a sentence.
+    pub(super) async fn node_of(&self, slot: u16) -> Result<Node, String> {
+        self.nodes.likely_master(slot).await
+    }
+
+    /// The last map was found wrong.
+    pub(super) fn doubt(&self) {
+        self.nodes.doubt();
     }
 
     /// The same way, whose redirects are counted.
@@ -52,6 +69,9 @@ impl Route {
         if let Some(metrics) = &self.metrics {
             metrics.totals().redis_redirects.increment();
         }
+        if let Redirect::Moved(_) = redirect {
+            self.nodes.doubt();
+        }
         let slot = self.lane.slot();
         match redirect {
             Redirect::Moved((host, port)) if self.is_news(redirect) => {
@@ -71,7 +91,7 @@ impl Route {
 
     fn is_news(&self, redirect: &Redirect) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = told.as_ref() != Some(redirect);
+        let is_news = self.tells && told.as_ref() != Some(redirect);
         if is_news {
             *told = Some(redirect.clone());
         }

@@ -292,7 +292,6 @@ mod tests {
         for (variables, told) in [
             (vec![set[0], ("REDIS_URL", "redis://u:hunter2@a")], "REDIS_URL must be 1 to 100 times host:port"),
             (vec![set[0]], "REDIS_TYPE is cluster, which takes store.redis.cluster.addresses"),
-            (vec![set[0], set[1], ("TIDEGATE_COMPATIBILITY", "envoyproxy")], "a cluster spreads over all slots"),
             (vec![("TIDEGATE_STORE_REDIS_CLUSTER_ADDRESSES", "a:1")], "store.redis.type is single; set it to cluster"),
         ] {
             let errors = load(&variables).unwrap_err();

@@ -22,8 +22,8 @@ use crate::support::redis::Redis;
 pub(super) enum Store<'r> {
     /// A new memory store for each case, with a clock that stands still.
     Memory,
-    /// One Redis for all cases, each with a key prefix of its own.
-    Redis(&'r Redis, &'r RedisStore),
+    /// One Redis for all cases, each with a key prefix of its own, and the way there.
+    Redis(&'r Redis, &'r InRedis),
 }
 
 /// What a case was at when it failed.
@@ -38,14 +38,14 @@ struct Failure {
 const ATTEMPTS_MAX: usize = 3;
 
 /// A store that counts in `redis`, once it is connected.
-pub(super) async fn redis_store(redis: &Redis, tasks: &TaskTracker) -> RedisStore {
+pub(super) async fn redis_store(redis: &Redis, tasks: &TaskTracker) -> InRedis {
     let address = Address::Tcp("127.0.0.1".to_owned(), redis.port());
     let server = Server { address, tls: None, database: 0, username: None, password: None, password_file: None };
     let connector = Connector::new(server, Timeouts { connect: PATIENCE, response: PATIENCE });
     let store = RedisStore::start(connector, BatchOptions { decisions_max: 8, calls_in_flight: 2 }, tasks);
     let reached = tokio::time::timeout(PATIENCE, store.reached().wait_for(|reached| *reached)).await.map(|_| ());
     reached.expect("the store reaches a Redis that runs");
-    store
+    InRedis::One(store)
 }
 
 /// Runs those of `cases` that `store` can run in `profile`. Returns how many those were and a report of each failure.
@@ -84,10 +84,10 @@ async fn attempt_case(case: &Case, profile: Profile, store: &Store<'_>, attempt:
     let any_store = match store {
         Store::Memory => AnyStore::Memory(Arc::new(memory_store(&clock))),
         Store::Redis(_, store) => match case.settings.over_limit_memory {
-            None => AnyStore::Redis(InRedis::One((*store).clone())),
+            None => AnyStore::Redis((*store).clone()),
             Some(bytes) => {
                 let memory = Arc::new(OverLimitMemory::new(bytes));
-                AnyStore::Remembering(Remembering::new(InRedis::One((*store).clone()), memory))
+                AnyStore::Remembering(Remembering::new((*store).clone(), memory))
             }
         },
     };

@@ -8,8 +8,8 @@ use redis::aio::MultiplexedConnection;
 use tidegate::counters::any::{AnyStore, InRedis};
 use tidegate::counters::redis::cluster::{SLOTS, Topology};
 use tidegate::counters::redis::lanes::{Lane, halves};
-use tidegate::counters::redis::{Address, Connector, RedisStore, Server, Timeouts};
-use tidegate::counters::spread::{Reach, SpreadStore};
+use tidegate::counters::redis::{Address, Connector, RedisStore, Server, SlotStore, Timeouts};
+use tidegate::counters::spread::{InCluster, Reach, SpreadStore};
 use tidegate::key::CounterKey;
 use tokio_util::task::TaskTracker;
 
@@ -152,12 +152,34 @@ impl Cluster {
 
 /// A core's store over a cluster whose lanes all have reached their node.
 pub(crate) async fn store(connector: &Connector) -> AnyStore {
-    let lanes = connector.lanes().expect("it leads to a cluster");
+    AnyStore::Redis(in_cluster(connector).await)
+}
+
+/// The same, for whoever puts something in front.
+pub(crate) async fn in_cluster(connector: &Connector) -> InRedis {
+    let (lanes, slots) = connector.lanes().zip(SlotStore::new(connector)).expect("it leads to a cluster");
     let lanes = lanes.map(|lane| RedisStore::start(lane, BATCH, &TaskTracker::new()));
     for lane in &lanes {
         reached(lane).await;
     }
-    AnyStore::Redis(InRedis::Spread(SpreadStore::new(Reach::Cluster(Box::new(lanes)), None)))
+    InRedis::Spread(SpreadStore::new(Reach::Cluster(Box::new(InCluster { lanes, slots })), None))
+}
+
+/// A node with all slots, for anybody, and the way to it: a cluster of one refuses what lies in two slots as one of
+/// many does.
+pub(crate) async fn alone() -> Option<(Redis, Connector)> {
+    let redis = Redis::start_with(|_| {
+        let arguments = ["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()];
+        arguments.map(str::to_owned).to_vec()
+    })
+    .await?;
+    assert_eq!(redis.ask("CLUSTER ADDSLOTSRANGE 0 16383").await, "+OK");
+    eventually("it finds that all is well", PATIENCE, async || {
+        redis.ask_all("CLUSTER INFO").await.contains("cluster_state:ok").then_some(())
+    })
+    .await;
+    let server = Server { address: Address::Cluster(vec![("127.0.0.1".to_owned(), redis.port())]), ..server(0) };
+    Some((redis, Connector::new(server, Timeouts { connect: PATIENCE, response: PATIENCE })))
 }
 
 /// What a counter's key is called in a cluster.

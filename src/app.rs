@@ -14,6 +14,7 @@ mod port_tls;
 mod redis_server;
 mod rules;
 mod store_health;
+mod traces;
 
 use std::fmt;
 use std::future::Future;
@@ -58,6 +59,7 @@ use crate::rules::RuleSet;
 use crate::settings::{GrpcSettings, Settings, StoreKind};
 use crate::statsd::Statsd;
 use crate::table::{LimitTable, limit_table};
+use crate::trace::{Store, Tracer};
 use crate::web::{self, AdaptiveLimits, WebLimits, WebState};
 
 /// A process that is ready to serve.
@@ -93,6 +95,7 @@ struct ServiceMaker {
     metrics: Metrics,
     store: StoreMaker,
     over_limit: Option<Arc<OverLimitMemory>>,
+    tracer: Option<Tracer>,
     limiter: Arc<LimiterOptions>,
     rls: Arc<RlsOptions>,
     /// Where each core's store says that Redis was reached.
@@ -161,7 +164,12 @@ impl App {
         let stores = (workers + 1) * store.stores_per_core();
         // Memory is there from the start, but a channel has a place.
         let (reached, receivers) = mpsc::channel(stores.max(1));
-        let maker = ServiceMaker::new(&settings, table.clone(), metrics.clone(), store.clone(), reached);
+        let mut maker = ServiceMaker::new(&settings, table.clone(), metrics.clone(), store.clone(), reached);
+        if let Some((tracer, exporter)) = traces::start(&settings, store.traced_as(), &metrics) {
+            maker.tracer = Some(tracer);
+            // The last spans are those of the last calls.
+            tasks.spawn(exporter.run(end.clone()));
+        }
         let (others, reporter) = registry::services(settings.grpc.reflection)?;
         registry::announce(&health, &reporter).await;
         tasks.spawn(registry::follow(health.clone(), reporter.clone(), end.clone()));
@@ -311,6 +319,14 @@ impl StoreMaker {
         }
     }
 
+    /// What traces call it.
+    fn traced_as(&self) -> Store {
+        match self {
+            StoreMaker::Memory(_) => Store::Memory,
+            StoreMaker::Redis(_) => Store::Redis,
+        }
+    }
+
     fn new(settings: &Settings, metrics: &Metrics) -> StoreMaker {
         match &settings.store.kind {
             StoreKind::Memory => {
@@ -351,7 +367,8 @@ impl ServiceMaker {
             dynamic_metadata: response.dynamic_metadata,
         };
         let over_limit = settings.store.over_limit_memory.map(|bytes| Arc::new(OverLimitMemory::new(bytes)));
-        ServiceMaker { table, metrics, store, over_limit, limiter: Arc::new(limiter), rls: Arc::new(rls), reached }
+        let (limiter, rls) = (Arc::new(limiter), Arc::new(rls));
+        ServiceMaker { table, metrics, store, over_limit, tracer: None, limiter, rls, reached }
     }
 
     /// A service on the runtime of the caller, whose background work is among `background`.
@@ -361,7 +378,7 @@ impl ServiceMaker {
             StoreMaker::Redis(redis) => redis.start(background, &self.reached, self.over_limit.as_ref()),
         };
         let limiter = Limiter::new(self.table.clone(), store, self.metrics.clone(), Arc::clone(&self.limiter));
-        RlsService::new(limiter, self.metrics.clone(), Arc::clone(&self.rls))
+        RlsService::new(limiter, self.metrics.clone(), Arc::clone(&self.rls)).traced_by(self.tracer.clone())
     }
 
     fn router(&self, others: &SideServices, request_bytes_max: usize, background: &TaskTracker) -> Router<AnyStore> {

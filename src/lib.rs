@@ -35,6 +35,7 @@ pub mod rls;
 pub mod settings;
 pub mod simulate;
 pub mod statsd;
+pub mod trace;
 pub mod web;
 pub mod xds;
 // Layer 6: assembly.

@@ -75,6 +75,12 @@ impl<S: CounterStore> Limiter<S> {
         Limiter { table, store, metrics, options }
     }
 
+    /// The same limiter over what `wrap` makes of the store, for one call.
+    pub fn over<T: CounterStore>(&self, wrap: impl FnOnce(&S) -> T) -> Limiter<T> {
+        let Limiter { table, store, metrics, options } = self;
+        Limiter { table: table.clone(), store: wrap(store), metrics: metrics.clone(), options: Arc::clone(options) }
+    }
+
     /// Answers `query` before `deadline`. The store is asked at once; the future is the wait for its answer.
     ///
     /// # Errors

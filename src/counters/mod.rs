@@ -10,6 +10,7 @@ pub mod over_limit;
 pub mod redis;
 mod split;
 pub mod spread;
+pub mod timed;
 
 use std::future::Future;
 use std::time::Duration;

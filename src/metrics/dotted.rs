@@ -125,7 +125,7 @@ impl Metrics {
         ControlFlow::Continue(())
     }
 
-    fn fixed(&self) -> [(&'static str, Value<'static>); 24] {
+    fn fixed(&self) -> [(&'static str, Value<'static>); 27] {
         let totals = self.totals();
         let (counter, gauge) = (Value::Counter, Value::Gauge);
         [
@@ -140,6 +140,9 @@ impl Metrics {
             ("tidegate.memory_evictions", counter(totals.memory_evictions.get())),
             ("tidegate.redis_redirects", counter(totals.redis_redirects.get())),
             ("tidegate.statsd_lines_lost", counter(totals.statsd_lines_lost.get())),
+            ("tidegate.trace_spans_exported", counter(totals.trace_spans_exported.get())),
+            ("tidegate.trace_spans_dropped", counter(totals.trace_spans_dropped.get())),
+            ("tidegate.trace_spans_failed", counter(totals.trace_spans_failed.get())),
             ("tidegate.tls_handshake_failures", counter(totals.tls_handshake_failures.get())),
             ("tidegate.tls_certificate_rejected", gauge(totals.tls_certificate_rejected.get())),
             (TLS_ENDS_AT, gauge(totals.tls_certificate_ends_at.get())),

@@ -212,8 +212,8 @@ impl Metrics {
             MetricType::Counter,
             totals.memory_evictions.get(),
         )?;
-        // Whoever has no cluster has no redirects, who sends nothing has nothing to lose, and whoever has no mapping none
-        // that is rejected.
+        // Whoever has no cluster has no redirects, who sends or traces nothing has nothing to lose, and whoever has no
+        // mapping none that is rejected.
         let rare = [
             (
                 "tidegate_redis_redirects",
@@ -226,6 +226,24 @@ impl Metrics {
                 "Lines for statsd that did not leave this machine.",
                 MetricType::Counter,
                 totals.statsd_lines_lost.get(),
+            ),
+            (
+                "tidegate_trace_spans_exported",
+                "Spans that the collector has taken.",
+                MetricType::Counter,
+                totals.trace_spans_exported.get(),
+            ),
+            (
+                "tidegate_trace_spans_dropped",
+                "Spans that were dropped because too many waited to be exported.",
+                MetricType::Counter,
+                totals.trace_spans_dropped.get(),
+            ),
+            (
+                "tidegate_trace_spans_failed",
+                "Spans that the collector did not take or that could not be brought to it.",
+                MetricType::Counter,
+                totals.trace_spans_failed.get(),
             ),
             (
                 "tidegate_metrics_mapping_rejected",

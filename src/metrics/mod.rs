@@ -94,6 +94,12 @@ pub struct Totals {
     pub xds_unreachable: Gauge,
     /// Seconds since the epoch since which there is a connection to the xDS server; 0 where there is none.
     pub xds_connected_since: Gauge,
+    /// Spans that the collector has taken.
+    pub trace_spans_exported: Counter,
+    /// Spans that were dropped because too many waited to be exported.
+    pub trace_spans_dropped: Counter,
+    /// Spans that the collector did not take, or that could not be brought to it.
+    pub trace_spans_failed: Counter,
     /// 1 if the mapping file for Prometheus has mistakes or can't be read, and the built-in names stand; else 0.
     pub metrics_mapping_rejected: Gauge,
 }

@@ -21,6 +21,7 @@ pub mod registry;
 pub mod router;
 pub mod server;
 pub mod tls;
+mod traced;
 pub mod write;
 
 use std::future::Future;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderMap, Method};
 use prost::Message;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -41,6 +43,7 @@ use crate::limiter::{Answer, Limiter, LimiterError};
 use crate::metrics::{GrpcMethod, Metrics};
 use crate::proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService;
 use crate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use crate::trace::{CallTrace, CalledBy, Tracer};
 use crate::web::{self, AnswerError};
 
 /// Answers rate limit calls.
@@ -49,6 +52,8 @@ pub struct RlsService<S> {
     limiter: Limiter<S>,
     metrics: Metrics,
     options: Arc<RlsOptions>,
+    /// Only if calls are traced.
+    tracer: Option<Tracer>,
 }
 
 /// What holds for all answers of a process.
@@ -78,7 +83,13 @@ pub enum CallError {
 impl<S: CounterStore + Clone> RlsService<S> {
     /// A service that decides by `limiter`.
     pub fn new(limiter: Limiter<S>, metrics: Metrics, options: Arc<RlsOptions>) -> RlsService<S> {
-        RlsService { limiter, metrics, options }
+        RlsService { limiter, metrics, options, tracer: None }
+    }
+
+    /// The same service with calls traced.
+    #[must_use]
+    pub fn traced_by(self, tracer: Option<Tracer>) -> RlsService<S> {
+        RlsService { tracer, ..self }
     }
 
     /// Answers one call until `deadline`.
@@ -142,10 +153,14 @@ impl<S: CounterStore + Clone> RlsService<S> {
         converted: &Converted<'_>,
         deadline: Instant,
     ) -> impl Future<Output = Result<Answer, LimiterError>> + Send + use<'_, S> {
+        self.count_ignored(converted);
+        self.limiter.decide(&converted.query, deadline)
+    }
+
+    fn count_ignored(&self, converted: &Converted<'_>) {
         if converted.overrides_ignored > 0 {
             self.metrics.totals().overrides_ignored.add(converted.overrides_ignored);
         }
-        self.limiter.decide(&converted.query, deadline)
     }
 
     /// The answer as the settings want it told.
@@ -172,7 +187,10 @@ impl<S: CounterStore + Clone> RateLimitService for RlsService<S> {
     ) -> Result<Response<RateLimitResponse>, Status> {
         let started = Instant::now();
         let deadline = self.deadline(started, deadline::usable_timeout(request.metadata().as_ref()), started);
-        let result = self.call(request.get_ref(), deadline).await;
+        let result = match request.extensions().get::<Arc<CallTrace>>() {
+            None => self.call(request.get_ref(), deadline).await,
+            Some(trace) => self.call_traced(request.get_ref(), deadline, trace).await,
+        };
         self.metrics.calls(GrpcMethod::ShouldRateLimit).observe(started.elapsed());
         Ok(Response::new(result?))
     }
@@ -180,13 +198,21 @@ impl<S: CounterStore + Clone> RateLimitService for RlsService<S> {
 
 impl<S: CounterStore + Clone> web::Answer for RlsService<S> {
     async fn answer(&self, request: RateLimitRequest) -> Result<RateLimitResponse, AnswerError> {
-        self.call(&request, Instant::now() + self.options.decision_time_max).await.map_err(|error| {
-            let reason = error.to_string();
-            match error {
-                CallError::Query(_) => AnswerError::Invalid { reason },
-                CallError::Limiter(_) => AnswerError::Unavailable { reason },
-            }
-        })
+        let deadline = Instant::now() + self.options.decision_time_max;
+        self.call(&request, deadline).await.map_err(AnswerError::from)
+    }
+
+    fn trace(&self, method: &Method, headers: &HeaderMap) -> Option<CallTrace> {
+        self.tracer.as_ref()?.begin(headers, || CalledBy::Json(method.clone()))
+    }
+
+    async fn answer_traced(
+        &self,
+        request: RateLimitRequest,
+        trace: &CallTrace,
+    ) -> Result<RateLimitResponse, AnswerError> {
+        let deadline = Instant::now() + self.options.decision_time_max;
+        self.call_traced(&request, deadline, trace).await.map_err(AnswerError::from)
     }
 }
 
@@ -202,6 +228,16 @@ impl CallError {
             CallError::Limiter(LimiterError::NoRules) | CallError::Query(_) => {
                 metrics.totals().service_errors.increment()
             }
+        }
+    }
+}
+
+impl From<CallError> for AnswerError {
+    fn from(error: CallError) -> AnswerError {
+        let reason = error.to_string();
+        match error {
+            CallError::Query(_) => AnswerError::Invalid { reason },
+            CallError::Limiter(_) => AnswerError::Unavailable { reason },
         }
     }
 }

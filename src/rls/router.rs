@@ -23,10 +23,11 @@ use tower_service::Service;
 use super::body::BoundedBody;
 use super::message::{self, AnswerBody, Bounds};
 use super::registry::SideServices;
-use super::{RlsService, deadline};
+use super::{RlsService, deadline, traced};
 use crate::counters::CounterStore;
 use crate::metrics::{GrpcMethod, Metrics};
 use crate::proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
+use crate::trace::CallTrace;
 
 /// Prefix of the paths of the rate limit service.
 const RLS_PREFIX: &str = "/envoy.service.ratelimit.v3.RateLimitService/";
@@ -112,7 +113,10 @@ impl<S: CounterStore + Clone> ConnectionRouter<S> {
     ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send + use<S> {
         self.0.spoke.store(true, Ordering::Relaxed);
         match Kind::of(&request) {
-            Kind::Plain => Either::Left(plain(Call::start(&self.0), request)),
+            Kind::Plain => match self.0.services.0.rls.begin_trace(request.headers()) {
+                None => Either::Left(plain(Call::start(&self.0), request)),
+                Some(trace) => Either::Right(Box::pin(recorded(Call::start(&self.0), request, trace)) as Boxed),
+            },
             Kind::Unusual => {
                 let call = Call::start(&self.0);
                 let answer = async move { call.0.services.0.unusual(request).await };
@@ -142,6 +146,20 @@ fn plain<S: CounterStore + Clone>(
         services.metrics.calls(GrpcMethod::ShouldRateLimit).observe(started.elapsed());
         Ok(message::respond(answer))
     }
+}
+
+/// Answers a rate limit call that is recorded.
+async fn recorded<S: CounterStore + Clone>(
+    call: Call<S>,
+    request: Request<Incoming>,
+    trace: CallTrace,
+) -> Result<Response<AnswerBody>, Infallible> {
+    let services = &call.0.services.0;
+    let timeout = deadline::usable_timeout(request.headers());
+    let answer = services.answer_traced(request.into_body(), timeout, &trace).await;
+    services.metrics.calls(GrpcMethod::ShouldRateLimit).observe(trace.started().elapsed());
+    traced::end(&trace, answer.as_ref().err());
+    Ok(message::respond(answer))
 }
 
 /// What a request asks for.
@@ -182,10 +200,32 @@ impl<S: CounterStore + Clone> Services<S> {
         self.rls.call_message(&received.message, self.rls.deadline(started, timeout, at)).await
     }
 
+    async fn answer_traced(
+        &self,
+        body: Incoming,
+        timeout: Option<Duration>,
+        trace: &CallTrace,
+    ) -> Result<bytes::Bytes, Status> {
+        let received = message::receive(body, arrival_time(timeout), &self.bounds).await?;
+        let deadline = self.rls.deadline(trace.started(), timeout, Instant::now());
+        self.rls.call_message_traced(&received.message, deadline, trace).await
+    }
+
     async fn unusual(&self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
         let timeout = deadline::usable_timeout(request.headers());
-        let request = request.map(|body| BoundedBody::new(body, arrival_time(timeout), &self.bounds.budget));
-        Ok(self.generated.clone().call(request).await?.map(AnswerBody::from))
+        let mut request = request.map(|body| BoundedBody::new(body, arrival_time(timeout), &self.bounds.budget));
+        let is_call = request.uri().path().strip_prefix(RLS_PREFIX) == Some(RLS_METHOD);
+        let trace = if is_call { self.rls.begin_trace(request.headers()).map(Arc::new) } else { None };
+        if let Some(trace) = &trace {
+            // The generated service hands it to ours.
+            request.extensions_mut().insert(Arc::clone(trace));
+        }
+        let answer = self.generated.clone().call(request).await?;
+        if let Some(trace) = trace {
+            // A status in the head is an error's.
+            traced::end(&trace, Status::from_header_map(answer.headers()).as_ref());
+        }
+        Ok(answer.map(AnswerBody::from))
     }
 
     /// Asks one of the side services; the methods that the reference service counts are counted.

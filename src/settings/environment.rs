@@ -100,6 +100,29 @@ const ALIASES: &[Alias] = &[
     alias("PROMETHEUS_PATH", "metrics.prometheus.path", same),
     alias("PROMETHEUS_MAPPER_YAML", "metrics.prometheus.mapping", same),
     alias("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", "metrics.prometheus.response_time_as_milliseconds", same),
+    alias("TRACING_ENABLED", "tracing.enabled", same),
+    alias("TRACING_SERVICE_NAME", "tracing.service_name", same),
+    alias("TRACING_SERVICE_NAMESPACE", "tracing.service_namespace", same),
+    alias("TRACING_SERVICE_INSTANCE_ID", "tracing.service_instance_id", same),
+    alias("TRACING_EXPORTER_PROTOCOL", "tracing.protocol", same),
+    alias("TRACING_SAMPLING_RATE", "tracing.sampling_rate", same),
+    alias("OTEL_RESOURCE_ATTRIBUTES", "tracing.resource_attributes", same),
+    // Of each pair the one for traces alone comes later and wins.
+    alias("OTEL_EXPORTER_OTLP_ENDPOINT", "tracing.endpoint", for_traces),
+    alias("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "tracing.endpoint", same),
+    alias("OTEL_EXPORTER_OTLP_HEADERS", "tracing.headers", same),
+    alias("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "tracing.headers", same),
+    alias("OTEL_EXPORTER_OTLP_TIMEOUT", "tracing.timeout", milliseconds),
+    alias("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "tracing.timeout", milliseconds),
+    alias("OTEL_EXPORTER_OTLP_CERTIFICATE", "tracing.tls.ca_file", same),
+    alias("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "tracing.tls.ca_file", same),
+    alias("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "tracing.tls.certificate_file", same),
+    alias("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "tracing.tls.certificate_file", same),
+    alias("OTEL_EXPORTER_OTLP_CLIENT_KEY", "tracing.tls.key_file", same),
+    alias("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "tracing.tls.key_file", same),
+    alias("OTEL_BSP_MAX_QUEUE_SIZE", "tracing.queue_max", same),
+    alias("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "tracing.batch_max", same),
+    alias("OTEL_BSP_SCHEDULE_DELAY", "tracing.export_interval", milliseconds),
     alias("LOG_LEVEL", "log.level", level),
     alias("LOG_FORMAT", "log.format", str::to_lowercase),
 ];
@@ -275,6 +298,16 @@ fn from_zero(text: &str) -> String {
     }
 }
 
+/// A whole number of milliseconds, which OpenTelemetry writes bare. Anything else is to be refused by name.
+fn milliseconds(text: &str) -> String {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { format!("{text}ms") } else { text.to_owned() }
+}
+
+/// An endpoint for all kinds of data as the one for traces.
+fn for_traces(text: &str) -> String {
+    format!("{}/v1/traces", text.trim_end_matches('/'))
+}
+
 /// The reference's levels, in any case, as ours.
 fn level(text: &str) -> String {
     let lower = text.to_lowercase();
@@ -306,9 +339,9 @@ mod tests {
 
     #[test]
     fn every_alias_and_every_key_has_its_variable() {
-        for Alias { variable, path, .. } in ALIASES {
+        for Alias { variable, path, translate } in ALIASES {
             assert!(schema::find(path).is_some(), "{variable}");
-            assert_eq!(value(&[(variable, "7")], path).as_deref(), Some("7"), "{variable}");
+            assert_eq!(value(&[(variable, "7")], path), Some(translate("7")), "{variable}");
         }
         for key in schema::KEYS.iter().filter(|key| key.kind != Kind::Texts) {
             assert_eq!(value(&[(&key.variable(), "7")], key.path).as_deref(), Some("7"), "{}", key.path);

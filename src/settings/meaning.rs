@@ -21,6 +21,7 @@ use super::redis_server;
 use super::schema::{self, Kind};
 use super::sources::Layer;
 use super::text::{self, Parsed};
+use super::trace;
 use super::xds;
 use super::{
     AdminSettings, DebugSettings, GrpcSettings, HttpSettings, MemorySettings, ResponseSettings, RulesSettings,
@@ -58,6 +59,7 @@ pub(super) fn settings(merged: &Layer, defaults: &Layer, errors: &mut Vec<Settin
         quota_mode: read.switch("quota_mode"),
         near_limit_ratio: read.parsed("near_limit_ratio", text::ratio),
         metrics: metrics::metrics(&mut read),
+        tracing: trace::tracing(&mut read),
         log: LogSettings {
             filter: read.parsed("log.level", LogFilter::parse),
             format: read.choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
@@ -349,6 +351,15 @@ impl Reader<'_> {
     /// How many mistakes there are so far.
     pub(super) fn mistakes(&self) -> usize {
         self.errors.len()
+    }
+
+    /// Takes back those of the mistakes found after so many others whose place is forgiven.
+    pub(super) fn forgive(&mut self, after: usize, is_forgiven: impl Fn(&str) -> bool) {
+        let mut index = 0;
+        self.errors.retain(|error| {
+            index += 1;
+            index <= after || !matches!(error, SettingsError::Invalid { place, .. } if is_forgiven(place))
+        });
     }
 
     pub(super) fn conflict(&mut self, sentence: String) {

@@ -25,6 +25,7 @@ mod redis_url;
 mod schema;
 mod sources;
 pub(crate) mod text;
+mod trace;
 mod xds;
 mod yaml;
 
@@ -43,6 +44,7 @@ pub(crate) use yaml::lines;
 use crate::counters::redis::Tls;
 use crate::rls::tls::PortTls;
 use crate::rules::Defaults;
+use crate::trace::TraceOptions;
 use environment::Environment;
 use sources::Layer;
 
@@ -79,6 +81,8 @@ pub struct Settings {
     pub near_limit_ratio: f32,
     /// Metrics.
     pub metrics: MetricsSettings,
+    /// How calls are traced, if they are.
+    pub tracing: Option<TraceOptions>,
     /// Logging.
     pub log: LogSettings,
     /// The end.

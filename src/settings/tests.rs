@@ -85,6 +85,8 @@ fn every_key_of_the_schema_means_something() {
     // everything switched on that keys belong to.
     let base = [
         ("TIDEGATE_STORE_REDIS_URL", "rediss://redis:1"),
+        ("TIDEGATE_TRACING_ENABLED", "true"),
+        ("TIDEGATE_TRACING_ENDPOINT", "https://collector"),
         ("TIDEGATE_GRPC_TLS_ENABLED", "true"),
         ("TIDEGATE_GRPC_TLS_CERTIFICATE_FILE", "/certificate.pem"),
         ("TIDEGATE_GRPC_TLS_KEY_FILE", "/key.pem"),

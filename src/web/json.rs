@@ -17,6 +17,7 @@ use super::request::read_request;
 use super::{Answer, WebLimits};
 use crate::proto::envoy::service::ratelimit::v3::RateLimitResponse;
 use crate::proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
+use crate::trace::{CallTrace, Ended};
 
 /// What a request to `/json` may cost and who decides it.
 #[derive(Clone, Debug)]
@@ -33,6 +34,19 @@ pub(super) fn router<A: Answer>(answer: A, limits: &WebLimits) -> Router {
 }
 
 async fn decide<A: Answer>(State(decider): State<Decider<A>>, request: axum::extract::Request) -> Response {
+    let trace = decider.answer.trace(request.method(), request.headers());
+    let response = answer(&decider, request, trace.as_ref()).await;
+    if let Some(trace) = trace {
+        trace.end(Ended::Http(response.status()));
+    }
+    response
+}
+
+async fn answer<A: Answer>(
+    decider: &Decider<A>,
+    request: axum::extract::Request,
+    trace: Option<&CallTrace>,
+) -> Response {
     let body = match read_body(request.into_body(), decider.body_bytes_max, decider.body_timeout).await {
         Ok(body) => body,
         Err(error) => return refuse_body(&error),
@@ -44,7 +58,11 @@ async fn decide<A: Answer>(State(decider): State<Decider<A>>, request: axum::ext
             return bad_request();
         }
     };
-    match decider.answer.answer(request).await {
+    let answered = match trace {
+        None => decider.answer.answer(request).await,
+        Some(trace) => decider.answer.answer_traced(request, trace).await,
+    };
+    match answered {
         Ok(response) => write_response(&response),
         Err(error) => {
             tracing::debug!(%error, "a JSON request cannot be decided");

@@ -28,7 +28,7 @@ use std::future::Future;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use thiserror::Error;
@@ -41,11 +41,26 @@ pub use server::WebLimits;
 
 use crate::health::Health;
 use crate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use crate::trace::CallTrace;
 
 /// Something that decides requests.
 pub trait Answer: Clone + Send + Sync + 'static {
     /// Decides one request, within a deadline of its own.
     fn answer(&self, request: RateLimitRequest) -> impl Future<Output = Result<RateLimitResponse, AnswerError>> + Send;
+
+    /// Begins the record of a request with this method and these headers; `None` if it is not to be recorded.
+    fn trace(&self, _method: &Method, _headers: &HeaderMap) -> Option<CallTrace> {
+        None
+    }
+
+    /// As [`Answer::answer`], recorded.
+    fn answer_traced(
+        &self,
+        request: RateLimitRequest,
+        _trace: &CallTrace,
+    ) -> impl Future<Output = Result<RateLimitResponse, AnswerError>> + Send {
+        self.answer(request)
+    }
 }
 
 /// Why a request got no decision.

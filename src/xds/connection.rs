@@ -190,7 +190,7 @@ impl Asks {
             resource_names: Vec::new(),
             type_url: TYPE_URL.to_owned(),
             response_nonce: nonce,
-            error_detail: refusal.map(|message| rpc::Status { code: INVALID_ARGUMENT, message }),
+            error_detail: refusal.map(|message| rpc::Status { code: INVALID_ARGUMENT, message, details: Vec::new() }),
         };
         drop(self.sender.send(request).await);
     }

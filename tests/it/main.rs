@@ -46,5 +46,6 @@ mod statsd;
 mod store_contract;
 mod story;
 mod tidy;
+mod traces;
 mod wire;
 mod xds;

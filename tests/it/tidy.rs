@@ -26,6 +26,7 @@ const LAYERS: [&[&str]; 8] = [
         "settings",
         "simulate",
         "statsd",
+        "trace",
         "web",
         "xds",
     ],
@@ -36,7 +37,7 @@ const LAYERS: [&[&str]; 8] = [
 /// Modules without I/O and without a clock: the layers up to the rules, and the decision.
 const PURE: [&str; 9] = ["clock", "descriptor", "key", "limit", "rate", "signal", "window", "rules", "decision"];
 /// Parts of other modules that are pure as well.
-const PURE_FOLDERS: [&str; 13] = [
+const PURE_FOLDERS: [&str; 18] = [
     "src/shop/plant/",
     "src/control/law/",
     "src/control/doubt.rs",
@@ -47,6 +48,11 @@ const PURE_FOLDERS: [&str; 13] = [
     "src/metrics/mapping/",
     "src/statsd/line.rs",
     "src/simulate/plant/",
+    "src/trace/collector/answer.rs",
+    "src/trace/identity.rs",
+    "src/trace/propagation.rs",
+    "src/trace/sampling.rs",
+    "src/trace/span.rs",
     "src/xds/measure.rs",
     "src/xds/pause.rs",
     "src/xds/protocol.rs",
@@ -62,7 +68,7 @@ const DOORS: [(&str, &str); 2] = [("src/clock.rs", "SystemTime"), ("src/rules/so
 const CONFINED: [(&[&str], &[&str]); 2] = [
     (
         &["tonic", "tonic_health", "tonic_reflection", "prost", "prost_types"],
-        &["src/rls", "src/proto", "src/web", "src/ask", "src/xds", "src/bench", "src/proxy"],
+        &["src/rls", "src/proto", "src/web", "src/ask", "src/xds", "src/trace", "src/bench", "src/proxy"],
     ),
     (&["redis"], &["src/counters/redis", "src/control/record/redis", "src/bench"]),
 ];

@@ -10,7 +10,10 @@ use crate::settings::error::Note;
 pub(super) type LeftAlone = (&'static str, &'static str);
 
 const MEMCACHE: &str = "counters are in Redis or in memory";
-const TRACING: &str = "nothing is traced yet";
+const SENT_PLAIN: &str = "spans are sent uncompressed, which every collector takes";
+const SCHEME: &str = "the endpoint's http:// or https:// says it";
+const SAMPLER: &str = "TRACING_SAMPLING_RATE says it, as in the reference";
+const PROTOCOL: &str = "TRACING_EXPORTER_PROTOCOL says it, as in the reference";
 
 pub(super) const LEFT_ALONE: &[LeftAlone] = &[
     (
@@ -29,12 +32,17 @@ pub(super) const LEFT_ALONE: &[LeftAlone] = &[
     ("MEMCACHE_TLS_CLIENT_KEY", MEMCACHE),
     ("MEMCACHE_TLS_CACERT", MEMCACHE),
     ("MEMCACHE_TLS_SKIP_HOSTNAME_VERIFICATION", MEMCACHE),
-    ("TRACING_ENABLED", TRACING),
-    ("TRACING_SERVICE_NAME", TRACING),
-    ("TRACING_SERVICE_NAMESPACE", TRACING),
-    ("TRACING_SERVICE_INSTANCE_ID", TRACING),
-    ("TRACING_EXPORTER_PROTOCOL", TRACING),
-    ("TRACING_SAMPLING_RATE", TRACING),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", SENT_PLAIN),
+    ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", SENT_PLAIN),
+    ("OTEL_EXPORTER_OTLP_INSECURE", SCHEME),
+    ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", SCHEME),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", PROTOCOL),
+    ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", PROTOCOL),
+    ("OTEL_SERVICE_NAME", "TRACING_SERVICE_NAME says it, as in the reference"),
+    ("OTEL_TRACES_SAMPLER", SAMPLER),
+    ("OTEL_TRACES_SAMPLER_ARG", SAMPLER),
+    ("OTEL_PROPAGATORS", "W3C trace context and B3 are both read"),
+    ("OTEL_BSP_EXPORT_TIMEOUT", "tracing.timeout is for one attempt, and a batch is tried for a minute"),
     (
         "GRPC_SERVER_TLS_CA_CERT",
         "it is no name of the reference's; GRPC_CLIENT_TLS_CACERT asks for client certificates",

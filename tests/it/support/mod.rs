@@ -7,6 +7,7 @@
 pub(crate) mod bench;
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod collector;
 pub(crate) mod envoy;
 pub(crate) mod frames;
 pub(crate) mod process;

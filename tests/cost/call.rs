@@ -15,10 +15,13 @@ use prost::Message;
 use tidegate::counters::any::AnyStore;
 use tidegate::metrics::Metrics;
 use tidegate::proto::envoy::service::ratelimit::v3::RateLimitResponse;
+use tidegate::rls::RlsService;
 use tidegate::rls::connection::{self, ConnectionLimits};
 use tidegate::rls::places::Places;
 use tidegate::rls::registry;
 use tidegate::rls::router::Router;
+use tidegate::settings::Settings;
+use tidegate::trace;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -105,14 +108,14 @@ async fn call(sender: SendRequest<Bytes>, address: SocketAddr, body: Bytes, desc
 }
 
 /// Allocations of a call with `at_once` of them under way.
-fn allocations(runtime: &Runtime, store: &AnyStore, at_once: usize) -> Allocations {
+fn allocations(runtime: &Runtime, service: &RlsService<AnyStore>, at_once: usize) -> Allocations {
     let of = |descriptors: usize| {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let client = Client::start(listener.local_addr().unwrap(), descriptors);
         let (stream, _) = runtime.block_on(listener.accept()).unwrap();
         stream.set_nodelay(true).unwrap();
         let (others, _) = registry::services(false).unwrap();
-        let router = Router::new(service(store.clone()), others, 256 << 10);
+        let router = Router::new(service.clone(), others, 256 << 10);
         let place = Places::new(1, LIMITS.streams_max, Metrics::new(1)).take().expect("it is the first");
         let stop = CancellationToken::new();
         runtime.spawn(connection::serve(stream, None, router, LIMITS, place, stop, TaskTracker::new()));
@@ -126,22 +129,31 @@ fn allocations(runtime: &Runtime, store: &AnyStore, at_once: usize) -> Allocatio
 
 #[test]
 fn a_call_in_memory_allocates_no_more_than_its_budget() {
-    CALL_IN_MEMORY.check("a call in memory", allocations(&runtime(), &memory(), 1));
+    CALL_IN_MEMORY.check("a call in memory", allocations(&runtime(), &service(memory()), 1));
+}
+
+#[test]
+fn a_call_that_traces_leave_out_allocates_no_more_than_without_traces() {
+    let on = [("TRACING_ENABLED", "true"), ("TRACING_SAMPLING_RATE", "0")];
+    let (settings, _) = Settings::load(None, on).unwrap();
+    let (tracer, _exporter) = trace::start(settings.tracing.unwrap(), trace::Store::Memory, &Metrics::new(1));
+    let service = service(memory()).traced_by(Some(tracer));
+    CALL_IN_MEMORY.check("a call that traces leave out", allocations(&runtime(), &service, 1));
 }
 
 #[test]
 fn a_call_in_redis_allocates_no_more_than_its_budget() {
     let Some(redis) = Redis::start_blocking() else { return };
     let runtime = runtime();
-    let store = in_redis(&redis, &runtime);
-    CALL_IN_REDIS.check("a call in Redis", allocations(&runtime, &store, 1));
+    let service = service(in_redis(&redis, &runtime));
+    CALL_IN_REDIS.check("a call in Redis", allocations(&runtime, &service, 1));
 }
 
 #[test]
 fn a_call_among_many_in_redis_allocates_no_more_than_its_budget() {
     let Some(redis) = Redis::start_blocking() else { return };
     let runtime = runtime();
-    let store = in_redis(&redis, &runtime);
+    let service = service(in_redis(&redis, &runtime));
     let what = format!("a call in Redis among {CALLS_AT_ONCE}");
-    CALL_IN_REDIS_AMONG_MANY.check(&what, allocations(&runtime, &store, CALLS_AT_ONCE));
+    CALL_IN_REDIS_AMONG_MANY.check(&what, allocations(&runtime, &service, CALLS_AT_ONCE));
 }

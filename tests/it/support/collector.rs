@@ -63,6 +63,8 @@ pub(crate) enum Refusal {
     Grpc(Code),
     /// It takes all spans but so many.
     Partial(i64),
+    /// It says nothing at all, over HTTP.
+    Silence,
 }
 
 #[derive(Debug, Default)]
@@ -206,7 +208,10 @@ async fn answer(
         (HTTP_PATH, "application/x-protobuf") => {
             let body = request.into_body().collect().await.unwrap().to_bytes();
             let exported = ExportTraceServiceRequest::decode(body).unwrap();
-            Ok(answer_http(take(&received, headers, exported)))
+            match take(&received, headers, exported) {
+                Err(Refusal::Silence) => std::future::pending().await,
+                taken => Ok(answer_http(taken)),
+            }
         }
         (GRPC_PATH, "application/grpc") => {
             let mut grpc = tonic::server::Grpc::new(Messages::default());

@@ -115,6 +115,16 @@ async fn what_passes_is_tried_again_and_arrives_once() {
 }
 
 #[tokio::test]
+async fn a_collector_that_does_not_answer_is_given_up_and_asked_again() {
+    let collector = Collector::start().await;
+    let tidegate = launch(&collector).setting("OTEL_EXPORTER_OTLP_TIMEOUT", "100").start().await;
+    collector.refuse(Refusal::Silence);
+    is_exported(&tidegate, &collector).await;
+    assert_eq!(collector.requests(), 2);
+    assert!(tidegate.log().contains("it did not answer within 100 ms"), "{}", tidegate.log());
+}
+
+#[tokio::test]
 async fn what_the_collector_does_not_take_is_counted_and_told_with_its_reason() {
     let collector = Collector::start().await;
     let tidegate = launch(&collector).start().await;

@@ -23,6 +23,7 @@ use tidegate::window::Governed;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::support::cluster;
 use crate::support::redis::Redis;
 use crate::support::store::{BATCH, connector, redis_store};
 
@@ -102,12 +103,15 @@ impl Door {
 const ONE: Hits = Hits::Add(1);
 const INVENTORY: Asked = ("service", "inventory", ONE);
 
-/// Shows a claim for both stores.
-async fn over_both<F: Future<Output = ()>>(rules: &str, modes: ProcessModes, claim: impl Fn(Door) -> F) {
+/// Shows a claim for all stores. In a cluster a gate and the rules beside it are in different places.
+async fn over_all<F: Future<Output = ()>>(rules: &str, modes: ProcessModes, claim: impl Fn(Door) -> F) {
     let memory = Arc::new(MemoryStore::new(SystemClock, MemoryLimits::default()));
     claim(Door::new(AnyStore::Memory(memory), rules, modes)).await;
     if let Some(redis) = Redis::start().await {
         claim(Door::new(AnyStore::Redis(InRedis::One(redis_store(&redis).await)), rules, modes)).await;
+    }
+    if let Some((_node, connector)) = cluster::alone().await {
+        claim(Door::new(AnyStore::Redis(cluster::in_cluster(&connector).await), rules, modes)).await;
     }
 }
 
@@ -132,7 +136,7 @@ fn is_about_five(passed: usize) {
 
 #[tokio::test]
 async fn requests_of_all_governed_rules_pass_one_gate() {
-    over_both(&rules("enforce"), ProcessModes::default(), |door| async move {
+    over_all(&rules("enforce"), ProcessModes::default(), |door| async move {
         let (mut passed, mut refused) = (0, None);
         for number in 0..30 {
             let which = [INVENTORY, ("free", "x", ONE)][number % 2];
@@ -156,7 +160,7 @@ async fn requests_of_all_governed_rules_pass_one_gate() {
 
 #[tokio::test]
 async fn a_request_passes_its_gate_once_whatever_it_costs_and_however_many_descriptors_lead_to_it() {
-    over_both(&rules("enforce"), ProcessModes::default(), |door| async move {
+    over_all(&rules("enforce"), ProcessModes::default(), |door| async move {
         let costly = [("service", "inventory", Hits::Add(50)), ("free", "x", Hits::Add(9)), ("free", "x", ONE)];
         is_about_five(of_ten(&door, &costly).await);
     })
@@ -165,7 +169,7 @@ async fn a_request_passes_its_gate_once_whatever_it_costs_and_however_many_descr
 
 #[tokio::test]
 async fn what_another_rule_refuses_is_not_charged_to_the_gate() {
-    over_both(&rules("enforce"), ProcessModes::default(), |door| async move {
+    over_all(&rules("enforce"), ProcessModes::default(), |door| async move {
         let of_ada = [("user", "ada", ONE)];
         assert_eq!(of_ten(&door, &of_ada).await, 2, "two an hour");
         let status = door.ask(&of_ada).await.statuses[0].clone();
@@ -178,7 +182,7 @@ async fn what_another_rule_refuses_is_not_charged_to_the_gate() {
 
 #[tokio::test]
 async fn looking_and_giving_back_take_nothing_from_the_gate_and_other_rules_know_none() {
-    over_both(&rules("enforce"), ProcessModes::default(), |door| async move {
+    over_all(&rules("enforce"), ProcessModes::default(), |door| async move {
         for hits in [Hits::Add(0), Hits::GiveBack(3)] {
             assert_eq!(of_ten(&door, &[("service", "inventory", hits)]).await, 10, "{hits:?}");
         }
@@ -192,7 +196,7 @@ async fn looking_and_giving_back_take_nothing_from_the_gate_and_other_rules_know
 async fn an_observed_gate_and_a_process_in_shadow_mode_refuse_nobody() {
     let shadow = ProcessModes { shadow_mode: true, quota_mode: false };
     for (mode, modes) in [("observe", ProcessModes::default()), ("enforce", shadow)] {
-        over_both(&rules(mode), modes, |door| async move {
+        over_all(&rules(mode), modes, |door| async move {
             assert_eq!(of_ten(&door, &[INVENTORY]).await, 10);
         })
         .await;
@@ -201,7 +205,7 @@ async fn an_observed_gate_and_a_process_in_shadow_mode_refuse_nobody() {
 
 #[tokio::test]
 async fn a_gate_that_is_off_stands_at_its_upper_bound() {
-    over_both(
+    over_all(
         &rules("off").replace("max: 5/s }", "max: 5/s }\n    start: 1/s"),
         ProcessModes::default(),
         |door| async move {
@@ -252,7 +256,7 @@ async fn scaled_rules_keep_their_share_of_what_the_service_bears() {
         .replace("MODE", "enforce")
         .replace("SCALE", "true")
         .replace("requests_per_unit: 2 ", "requests_per_unit: 8 ");
-    over_both(&text.replace("max: 5/s", "max: 400/s"), ProcessModes::default(), |door| async move {
+    over_all(&text.replace("max: 5/s", "max: 400/s"), ProcessModes::default(), |door| async move {
         let snapshot = door.table.load().unwrap();
         let now = tidegate::clock::Clock::now(&SystemClock);
         snapshot.gate(&snapshot.rules.services()[0]).learn(governed(100.0), 0, 1, now);

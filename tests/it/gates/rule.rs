@@ -46,7 +46,7 @@ fn is_about(passed: usize, limit: usize) {
 
 #[tokio::test]
 async fn the_status_is_the_rules_and_carries_the_limit_of_the_moment_and_what_is_left() {
-    over_both(&rule("enforce"), ProcessModes::default(), |door| async move {
+    over_all(&rule("enforce"), ProcessModes::default(), |door| async move {
         let first = door.ask(&[INVENTORY]).await;
         let status = &first.statuses[0];
         let limit = status.current_limit.clone().unwrap();
@@ -71,7 +71,7 @@ async fn the_status_is_the_rules_and_carries_the_limit_of_the_moment_and_what_is
 
 #[tokio::test]
 async fn the_rules_metrics_count_what_the_gate_lets_through_and_refuses() {
-    over_both(&rule("enforce"), ProcessModes::default(), |door| async move {
+    over_all(&rule("enforce"), ProcessModes::default(), |door| async move {
         let passed = of_thirty(&door, &[INVENTORY]).await;
         is_about(passed, 3);
         let totals = counted(&door);
@@ -83,7 +83,7 @@ async fn the_rules_metrics_count_what_the_gate_lets_through_and_refuses() {
 
 #[tokio::test]
 async fn a_request_passes_once_whatever_it_costs_and_nothing_brings_it_back() {
-    over_both(&rule("enforce"), ProcessModes::default(), |door| async move {
+    over_all(&rule("enforce"), ProcessModes::default(), |door| async move {
         let costly = [("service", "inventory", Hits::Add(50)), INVENTORY];
         is_about(of_thirty(&door, &costly).await, 3);
         assert_eq!(counted(&door).total_hits, 30);
@@ -101,7 +101,7 @@ async fn a_request_passes_once_whatever_it_costs_and_nothing_brings_it_back() {
 
 #[tokio::test]
 async fn what_another_rule_refuses_is_not_taken_from_it() {
-    over_both(&rule("enforce"), ProcessModes::default(), |door| async move {
+    over_all(&rule("enforce"), ProcessModes::default(), |door| async move {
         let few = ("few", "x", ONE);
         assert_eq!(of_ten(&door, &[INVENTORY, few]).await, 2, "two an hour");
         let refused = door.ask(&[INVENTORY, few]).await;
@@ -113,7 +113,7 @@ async fn what_another_rule_refuses_is_not_taken_from_it() {
 
 #[tokio::test]
 async fn what_passes_is_told_in_the_order_of_the_descriptors() {
-    over_both(&rule("enforce"), ProcessModes::default(), |door| async move {
+    over_all(&rule("enforce"), ProcessModes::default(), |door| async move {
         let decision = door.ask(&[INVENTORY, ("other", "x", ONE)]).await;
         assert_eq!(decision.passed.as_slice(), [0, 1]);
     })
@@ -124,7 +124,7 @@ async fn what_passes_is_told_in_the_order_of_the_descriptors() {
 async fn a_limit_that_is_not_enforced_leaves_the_rule_as_it_is() {
     // Off, the gate stands at the highest limit, which is the rule's own; a sliding window is the stricter of the two.
     for mode in ["observe", "off"] {
-        over_both(&rule(mode), ProcessModes::default(), |door| async move {
+        over_all(&rule(mode), ProcessModes::default(), |door| async move {
             is_about(of_thirty(&door, &[INVENTORY]).await, 15);
             let status = door.ask(&[INVENTORY]).await.statuses[0].clone();
             let limit = status.current_limit.unwrap();
@@ -134,7 +134,7 @@ async fn a_limit_that_is_not_enforced_leaves_the_rule_as_it_is() {
         .await;
     }
     let quota = ProcessModes { shadow_mode: false, quota_mode: true };
-    over_both(&rule("enforce"), quota, |door| async move {
+    over_all(&rule("enforce"), quota, |door| async move {
         is_about(of_thirty(&door, &[INVENTORY]).await, 3);
         let refused = door.ask(&[INVENTORY]).await;
         assert_eq!((refused.statuses[0].gate, refused.statuses[0].rule), (Some(0), None), "they are two");
@@ -144,7 +144,7 @@ async fn a_limit_that_is_not_enforced_leaves_the_rule_as_it_is() {
 
 #[tokio::test]
 async fn a_limit_that_a_request_brings_takes_the_rules_place_and_not_the_gates() {
-    over_both(&rule("enforce"), ProcessModes::default(), |door| async move {
+    over_all(&rule("enforce"), ProcessModes::default(), |door| async move {
         let own = Some(Limit { requests_per_unit: 1_000, window: Window::from(Unit::Hour) });
         let mut passed = 0;
         for _ in 0..30 {

@@ -199,7 +199,7 @@ impl Node {
             let arguments = [
                 ["--cluster-enabled", "yes"],
                 ["--cluster-port", &bus],
-                ["--cluster-node-timeout", "3000"],
+                ["--cluster-node-timeout", "5000"],
                 ["--repl-diskless-sync-delay", "0"],
                 ["--requirepass", PASSWORD],
                 ["--masterauth", PASSWORD],

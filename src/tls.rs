@@ -278,9 +278,13 @@ impl Sentences {
 
     fn say_of_alert(&self, alert: AlertDescription) -> String {
         match (alert, self.has_identity) {
-            // TLS 1.2 has no word of its own for a certificate that is missing.
-            (AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure, false) => {
+            (AlertDescription::CertificateRequired, false) => {
                 "it wants a client certificate, and none is set".to_owned()
+            }
+            // TLS 1.2 has no word of its own for a certificate that is missing.
+            (AlertDescription::HandshakeFailure, false) => {
+                "it ended the TLS handshake (HandshakeFailure): it may want a client certificate, and none is set"
+                    .to_owned()
             }
             (
                 AlertDescription::BadCertificate

@@ -18,6 +18,7 @@ use super::address::Address;
 use super::say;
 use crate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use crate::settings::text;
+use crate::tls::Tls;
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
@@ -61,16 +62,18 @@ const CODES: [&str; 17] = [
 /// Asks, and waits at most `patience` for all of it.
 pub(super) async fn call(
     address: &Address,
+    tls: Option<&Tls>,
     request: &RateLimitRequest,
     patience: Duration,
 ) -> Result<RateLimitResponse, CallError> {
-    let exchanged = timeout(patience, exchange(address, request, patience)).await;
+    let exchanged = timeout(patience, exchange(address, tls, request, patience)).await;
     exchanged
         .unwrap_or_else(|_| Err(CallError::TimedOut { address: address.clone(), patience: text::written(patience) }))
 }
 
 async fn exchange(
     address: &Address,
+    tls: Option<&Tls>,
     request: &RateLimitRequest,
     patience: Duration,
 ) -> Result<RateLimitResponse, CallError> {
@@ -78,7 +81,13 @@ async fn exchange(
     match address {
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
-            exchange_over(stream, address, request, patience).await
+            match tls {
+                None => exchange_over(stream, address, request, patience).await,
+                Some(tls) => {
+                    let sealed = tls.seal_for(Some("h2"), stream, host).await.map_err(unreachable)?;
+                    exchange_over(sealed, address, request, patience).await
+                }
+            }
         }
         Address::Unix(path) => {
             let stream = UnixStream::connect(path).await.map_err(unreachable)?;

@@ -7,12 +7,14 @@ mod address;
 mod call;
 mod question;
 mod say;
+mod tls;
 
 use std::time::Duration;
 
 use clap::Args;
 
 use self::address::Address;
+use self::tls::TlsOptions;
 use crate::proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use crate::settings::{GrpcSettings, text};
 
@@ -37,6 +39,8 @@ pub struct Ask {
     /// The gRPC port to ask, host:port or unix:path [default: that of the settings, on this machine]
     #[arg(long, value_name = "ADDRESS")]
     address: Option<String>,
+    #[command(flatten)]
+    tls: TlsOptions,
     /// Longest wait for the answer, 1ms to 1h
     #[arg(long, value_name = "TIME", default_value = "5s")]
     timeout: String,
@@ -90,6 +94,14 @@ impl Ask {
             (None, Some(settings)) => Some(Address::of(settings)),
             (None, None) => Some(Address::local()),
         };
+        let tls = match address.as_ref().map(|address| self.tls.of(address)) {
+            Some(Ok(tls)) => tls,
+            Some(Err(mistake)) => {
+                mistakes.push(mistake);
+                None
+            }
+            None => None,
+        };
         let range = Duration::from_millis(1)..=Duration::from_secs(3_600);
         let patience = text::duration(&self.timeout, &range)
             .map_err(|right| mistakes.push(format!("--timeout {:?} must be {right}", self.timeout)))
@@ -99,7 +111,7 @@ impl Ask {
         let (Some(address), Some(patience), true) = (address, patience, mistakes.is_empty()) else {
             return Err(Failure::Wrong(mistakes.join("\n")));
         };
-        let called = call::call(&address, &request, patience).await;
+        let called = call::call(&address, tls.as_ref(), &request, patience).await;
         let response = called.map_err(|error| Failure::Unavailable(error.to_string()))?;
         let told = if self.json { say::json(&response) } else { say::words(&request, &response) };
         print(&told).map_err(Failure::Output)?;

@@ -139,13 +139,11 @@ const fn refused(variable: &'static str, is_so_anyway: fn(&str) -> bool, right: 
     Refused { variable, is_so_anyway, right }
 }
 
-const REFUSED: &[Refused] = &[
-    refused(
-        "BACKEND_TYPE",
-        |text| text.eq_ignore_ascii_case("redis"),
-        "redis, the only one of its backends known here",
-    ),
-];
+const REFUSED: &[Refused] = &[refused(
+    "BACKEND_TYPE",
+    |text| text.eq_ignore_ascii_case("redis"),
+    "redis, the only one of its backends known here",
+)];
 
 // === impl Environment ===
 

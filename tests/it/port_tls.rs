@@ -27,6 +27,7 @@ use tower_service::Service;
 
 use crate::support::client::{Http, request};
 use crate::support::envoy::{Envoy, generic_key, listener, rate_limit_filter, rate_limit_service, route, upstream};
+use crate::support::process::Process;
 use crate::support::tidegate::{Launch, Tidegate};
 use crate::support::upstream::Upstream;
 use crate::support::{PATIENCE, eventually};
@@ -252,6 +253,34 @@ async fn renewed_authorities_hold_for_new_connections_and_close_none() {
     .await;
     assert!(ask(&mut client(at, Some("envoy"))).await.is_err(), "its authority is no longer among them");
     assert_ne!(ask(&mut before).await.unwrap(), Code::Unknown, "the connection of before is still open");
+}
+
+#[tokio::test]
+async fn ask_speaks_tls_and_shows_a_certificate_where_one_is_wanted() {
+    let secret = Secret::new("server");
+    let settings = secret.launch().setting("GRPC_CLIENT_TLS_CACERT", file("ca.pem").display());
+    let tidegate = settings.start().await;
+    let ask = async |more: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.env_clear().args(["ask", "--domain", "shop", "generic_key=all", "--timeout", "20s", "--address"]);
+        command.arg(tidegate.grpc_address().to_string()).args(more);
+        let ended = Process::spawn("tidegate ask", &mut command).wait(PATIENCE).await;
+        (ended.status.code(), ended.stderr)
+    };
+    let files = ["ca.pem", "envoy.pem", "envoy.key"].map(|name| file(name).display().to_string());
+    let [authority, certificate, key] = files.each_ref().map(String::as_str);
+    let trusting = ["--tls", "--ca-file", authority];
+    let ours = ["--certificate-file", certificate, "--key-file", key];
+    assert_eq!(ask(&[&trusting[..], &ours].concat()).await.0, Some(0));
+    for (wrong, code, sentence) in [
+        (&trusting[..], 69, "client certificate"),
+        (&["--tls"], 69, "its certificate comes from no authority that is trusted"),
+        (&[&trusting[..], &ours, &["--server-name", "other.example"]].concat(), 69, "not for other.example"),
+        (&ours, 64, "--tls"),
+    ] {
+        let (status, said) = ask(wrong).await;
+        assert!(status == Some(code) && said.contains(sentence), "{wrong:?}: {status:?} {said}");
+    }
 }
 
 #[tokio::test]

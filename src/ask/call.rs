@@ -38,6 +38,9 @@ const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit
 /// Longest answer: those of the most descriptors a request may have stay far below.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
+/// How long a broken connection may take to say why.
+const LAST_WORD_TIME: Duration = Duration::from_millis(200);
+
 /// Names of gRPC's status codes, by number.
 const CODES: [&str; 17] = [
     "OK",
@@ -106,16 +109,25 @@ async fn exchange_over(
         address: address.clone(),
         reason: say::printable(&reason.to_string()),
     };
+    // HTTP/2 says that the connection broke; why, says what lies below.
+    let broken = |error: &hyper::Error| odd(&deepest(error));
     let (mut sender, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(|error| odd(&error))?;
-    // It ends with the sender, or with the runtime; its error is the sender's too.
-    tokio::spawn(async move { drop(connection.await) });
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+    // It ends with the sender, or with the runtime.
+    let connection = tokio::spawn(connection);
     let head = Request::post(format!("http://{}{PATH}", address.authority()))
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
         .header("grpc-timeout", grpc_timeout(patience));
     let message = head.body(Full::new(framed(request))).map_err(|error| odd(&error))?;
-    let (head, body) = sender.send_request(message).await.map_err(|error| odd(&error))?.into_parts();
+    let (head, body) = match sender.send_request(message).await {
+        Ok(response) => response.into_parts(),
+        // The sender may know no more than that it is over.
+        Err(error) => match timeout(LAST_WORD_TIME, connection).await {
+            Ok(Ok(Err(why))) => return Err(broken(&why)),
+            _ => return Err(broken(&error)),
+        },
+    };
     if head.status != StatusCode::OK {
         return Err(odd(&head.status));
     }
@@ -130,6 +142,14 @@ async fn exchange_over(
             Err(CallError::Refused { address: address.clone(), code, message })
         }
         None => Err(odd(&"the answer has no gRPC status")),
+    }
+}
+
+/// The cause of all causes.
+fn deepest(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => deepest(cause),
+        None => error.to_string(),
     }
 }
 

@@ -11,6 +11,7 @@
 pub mod deltas;
 pub mod dotted;
 pub mod exposition;
+mod families;
 pub mod histogram;
 pub mod mapped;
 pub mod mapping;

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::error::{KeyPath, Place, Report, quoted};
+use super::error::{KeyPath, Place, QUOTED_MAX, Report, quoted};
 use super::file::{Elements, Field, Located, RawCounted, RawDescriptor, RawFile, RawLimit, RawSubset};
 use super::identity::RuleKind;
 use super::names::Names;
@@ -237,10 +237,14 @@ impl<'f> Compiler<'_, 'f> {
     }
 
     fn duplicate(&mut self, node: NodeId, earlier: NodeId, place: Place, path: &KeyPath<'_>) {
-        let mut full_key = self.draft.name.to_string();
+        let mut full_key = quoted(&self.draft.name);
         for node in self.draft.tree.path(node) {
+            // No more is told of it: a letter has four bytes at most.
+            if full_key.len() > 4 * QUOTED_MAX {
+                break;
+            }
             full_key.push('.');
-            full_key.push_str(self.draft.tree.node(node).composite());
+            full_key.push_str(&quoted(self.draft.tree.node(node).composite()));
         }
         let (file, first) = self.draft.node_places[earlier as usize];
         let text = format!(

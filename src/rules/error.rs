@@ -18,7 +18,7 @@ pub const FINDINGS_MAX: usize = 100;
 pub const FINDINGS_KEPT_MAX: usize = 1_000;
 
 /// Most characters of a value that a sentence quotes.
-const QUOTED_MAX: usize = 80;
+pub(super) const QUOTED_MAX: usize = 80;
 
 /// A position in a file. Both numbers count from 1; 0 where there is none, as for a file that can't be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,12 +95,21 @@ struct Findings {
     most: usize,
 }
 
-/// `text`, shortened to what a sentence can hold.
+/// `text`, shortened to what a sentence can hold. Control characters are written out: a name with a line break would write
+/// lines of its own into logs.
 pub(super) fn quoted(text: &str) -> String {
-    match text.char_indices().nth(QUOTED_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+    let mut quoted = String::with_capacity(text.len().min(4 * QUOTED_MAX));
+    let mut letters = text.chars();
+    for letter in letters.by_ref().take(QUOTED_MAX) {
+        match letter {
+            control if control.is_control() => quoted.extend(control.escape_default()),
+            other => quoted.push(other),
+        }
     }
+    if letters.next().is_some() {
+        quoted.push('…');
+    }
+    quoted
 }
 
 // === impl Place ===

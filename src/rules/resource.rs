@@ -226,6 +226,18 @@ mod tests {
     }
 
     #[test]
+    fn no_name_writes_lines_of_its_own() {
+        let forged = "x\n2026-11-22 ERROR\u{1b}[2J";
+        let told = mistakes(&[
+            resource(forged, forged, vec![limited(forged, forged, forged, 1)]),
+            resource("b", forged, vec![limited("k", "", "HOUR", 1)]),
+        ]);
+        assert_eq!(told.lines().count(), 3, "{told}");
+        assert!(told.contains(r"xDS resource x\n2026-11-22 ERROR\u{1b}[2J: "), "{told}");
+        assert!(!told.contains('\u{1b}'), "{told}");
+    }
+
+    #[test]
     fn a_domain_may_come_again_only_where_domains_are_merged() {
         let twice = [
             resource("a", "d", vec![limited("k", "", "HOUR", 1)]),

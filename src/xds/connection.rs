@@ -12,7 +12,9 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::stream;
+use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
@@ -26,16 +28,18 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
+use tonic::client::Grpc;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status, Streaming};
 use tower_service::Service;
 
+use super::answer::{Answer, AnswerCodec};
+use super::heard::Heard;
 use super::protocol::Ask;
 use super::resources::TYPE_URL;
 use super::{XdsServer, shown};
 use crate::proto::envoy::config::core::v3::Node;
-use crate::proto::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-use crate::proto::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use crate::proto::envoy::service::discovery::v3::DiscoveryRequest;
 use crate::proto::google::rpc;
 
 /// An open stream: what is asked goes out by `asks`, and what is told comes by `answers`, which first has to come itself:
@@ -43,6 +47,8 @@ use crate::proto::google::rpc;
 pub(super) struct Opened {
     pub(super) asks: Asks,
     pub(super) answers: Answers,
+    /// Cancelled when the first byte has come: HTTP/2 begins with some of the server's.
+    pub(super) heard: CancellationToken,
     _connection: DropGuard,
 }
 
@@ -66,14 +72,18 @@ type WhyEnded = Arc<OnceLock<String>>;
 struct Spoken {
     sender: SendRequest<Body>,
     guard: DropGuard,
+    heard: CancellationToken,
     why_ended: WhyEnded,
 }
 
 enum AnswersState {
     /// Until the server's side is open.
-    Opening(Pin<Box<dyn Future<Output = Result<Streaming<DiscoveryResponse>, Status>> + Send>>),
-    Open(Box<Streaming<DiscoveryResponse>>),
+    Opening(Pin<Box<dyn Future<Output = Result<Streaming<Bytes>, Status>> + Send>>),
+    Open(Box<Streaming<Bytes>>),
 }
+
+/// The call.
+const PATH: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 
 /// Requests that wait to be sent: one is answered before the next is made.
 const ASKS_MAX: usize = 2;
@@ -90,23 +100,25 @@ const INVALID_ARGUMENT: i32 = 3;
 /// Connects and begins the call. Nothing is asked yet.
 pub(super) async fn open(server: &XdsServer) -> Result<Opened, String> {
     let connected = timeout(server.connect_timeout, connect(server)).await;
-    let Spoken { sender, guard, why_ended } = connected
+    let Spoken { sender, guard, heard, why_ended } = connected
         .unwrap_or_else(|_| Err("it could not be connected to in time (rules.xds.connect_timeout)".to_owned()))?;
     let address = &server.address;
     let origin: Uri = format!("http{}://{address}", if server.tls.is_some() { "s" } else { "" })
         .parse()
         .map_err(|_| format!("{address} is no address"))?;
-    let client = AggregatedDiscoveryServiceClient::with_origin(Calls(sender), origin);
-    let mut client = client.max_decoding_message_size(server.message_bytes_max);
+    let mut client = Grpc::with_origin(Calls(sender), origin).max_decoding_message_size(server.message_bytes_max);
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     let asked = stream::unfold(asked, |mut asked| async { asked.recv().await.map(|ask| (ask, asked)) });
     let mut call = tonic::Request::new(asked);
     *call.metadata_mut() = MetadataMap::from_headers(server.headers.0.clone());
-    let opening =
-        Box::pin(async move { client.stream_aggregated_resources(call).await.map(tonic::Response::into_inner) });
+    let opening = Box::pin(async move {
+        client.ready().await.map_err(|error| Status::unavailable(chain(&error)))?;
+        let called = client.streaming(call, PathAndQuery::from_static(PATH), AnswerCodec).await;
+        called.map(tonic::Response::into_inner)
+    });
     let state = AnswersState::Opening(opening);
     let answers = Answers { state, message_bytes_max: server.message_bytes_max, why_ended };
-    Ok(Opened { asks: Asks { sender: asks, node: node(server) }, answers, _connection: guard })
+    Ok(Opened { asks: Asks { sender: asks, node: node(server) }, answers, heard, _connection: guard })
 }
 
 async fn connect(server: &XdsServer) -> Result<Spoken, String> {
@@ -142,6 +154,8 @@ async fn speak(
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.timer(TokioTimer::new()).keep_alive_timeout(server.keepalive_timeout);
     builder.keep_alive_interval(server.keepalive_interval).keep_alive_while_idle(true);
+    let heard = CancellationToken::new();
+    let socket = Heard::new(socket, heard.clone());
     let (sender, connection) = builder.handshake(TokioIo::new(socket)).await.map_err(|error| chain(&error))?;
     let (end, why_ended) = (CancellationToken::new(), WhyEnded::default());
     let (ended, why) = (end.clone(), Arc::clone(&why_ended));
@@ -153,7 +167,7 @@ async fn speak(
             () = ended.cancelled() => {}
         }
     });
-    Ok(Spoken { sender, guard: end.drop_guard(), why_ended })
+    Ok(Spoken { sender, guard: end.drop_guard(), heard, why_ended })
 }
 
 fn node(server: &XdsServer) -> Node {
@@ -200,7 +214,7 @@ impl Asks {
 
 impl Answers {
     /// The next answer; an error where the stream has ended. Nothing is lost if it is dropped while it waits.
-    pub(super) async fn next(&mut self) -> Result<DiscoveryResponse, String> {
+    pub(super) async fn next(&mut self) -> Result<Answer, String> {
         loop {
             match &mut self.state {
                 AnswersState::Opening(opening) => {
@@ -209,7 +223,7 @@ impl Answers {
                 }
                 AnswersState::Open(answers) => {
                     return match answers.message().await {
-                        Ok(Some(answer)) => Ok(answer),
+                        Ok(Some(answer)) => Answer::read(answer),
                         Ok(None) => Err("it ended the stream".to_owned()),
                         Err(status) => Err(self.sentence(&status)),
                     };

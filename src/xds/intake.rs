@@ -5,8 +5,13 @@
 //! good one. An answer that holds what is in force already, as each new connection brings, changes nothing.
 
 use std::hash::BuildHasher;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use tokio::time::Instant;
+
+use super::answer::Answer;
 use super::protocol::Verdict;
+use super::refusals::{Refusals, Telling};
 use super::resources::resources;
 use crate::metrics::Metrics;
 use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
@@ -21,16 +26,23 @@ pub(super) struct Intake {
     metrics: Metrics,
     fingerprints: foldhash::fast::RandomState,
     in_force: Option<u64>,
-    /// What was refused last, and how many times in a row.
-    refused: Option<(u64, u32)>,
+    refusals: Refusals,
 }
 
 /// What became of an answer.
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) verdict: Verdict,
-    /// How many times in a row this very answer was refused before.
+    /// How many answers in a row were refused before this one, if it is.
     pub(super) refused_before: u32,
+    /// Whether it told rules, right ones or wrong.
+    pub(super) had_rules: bool,
+}
+
+/// Why an answer is refused.
+struct Refused {
+    why: String,
+    had_rules: bool,
 }
 
 /// Longest reason that is sent to the server, in bytes: it logs it.
@@ -41,35 +53,52 @@ const REASON_BYTES_MAX: usize = 8 << 10;
 impl Intake {
     pub(super) fn new(options: Options, writer: TableWriter, metrics: Metrics) -> Intake {
         let fingerprints = foldhash::fast::RandomState::default();
-        Intake { options, writer, metrics, fingerprints, in_force: None, refused: None }
+        let refusals = Refusals::new(Instant::now());
+        Intake { options, writer, metrics, fingerprints, in_force: None, refusals }
     }
 
-    /// Puts an answer in force, or says why not.
-    pub(super) fn take(&mut self, answer: &DiscoveryResponse) -> Taken {
-        let version = super::shown(&answer.version_info, super::VERSION_SHOWN_MAX);
-        let seen = self.fingerprint(answer);
-        match self.load(answer, seen, &version) {
-            Ok(()) => {
-                self.refused = None;
-                self.metrics.totals().config_rejected.set(0);
-                self.metrics.xds_accepted(&version);
-                Taken { verdict: Verdict::Accepted, refused_before: 0 }
-            }
-            Err(reason) => {
-                let before = self.refused.filter(|(refused, _)| *refused == seen).map_or(0, |(_, times)| times);
-                self.refused = Some((seen, before.saturating_add(1)));
-                self.metrics.totals().config_rejected.set(1);
-                if before == 0 {
-                    tracing::error!(version, "rules from the xDS server are refused, those in force stay: {reason}");
-                }
-                Taken { verdict: Verdict::Refused(bounded(reason)), refused_before: before }
-            }
-        }
+    /// Puts an answer in force, or says why not. A panic is a refusal too: what is told next may be right.
+    pub(super) fn take(&mut self, answer: &Answer) -> Taken {
+        self.judge(&answer.named.version, |intake, version| intake.load(answer, version))
     }
 
-    fn load(&mut self, answer: &DiscoveryResponse, seen: u64, version: &str) -> Result<(), String> {
+    fn judge(&mut self, version: &str, load: impl FnOnce(&mut Intake, &str) -> Result<(), Refused>) -> Taken {
+        let version = super::shown(version, super::VERSION_SHOWN_MAX);
+        let loaded = catch_unwind(AssertUnwindSafe(|| load(self, &version))).unwrap_or_else(|_| {
+            self.metrics.totals().config_load_error.increment();
+            Err(Refused { why: "internal error".to_owned(), had_rules: false })
+        });
         let totals = self.metrics.totals();
-        let resources = resources(answer).inspect_err(|_| totals.xds_refused_unreadable.increment())?;
+        let Err(Refused { why, had_rules }) = loaded else {
+            self.refusals.end();
+            totals.config_rejected.set(0);
+            self.metrics.xds_accepted(&version);
+            return Taken { verdict: Verdict::Accepted, refused_before: 0, had_rules: true };
+        };
+        totals.config_rejected.set(1);
+        let (refused_before, telling) = self.refusals.add(self.fingerprints.hash_one(&why), Instant::now());
+        match telling {
+            Telling::Known | Telling::Withheld => {}
+            Telling::Told { withheld: 0 } => {
+                tracing::error!(version, "rules from the xDS server are refused, those in force stay: {why}");
+            }
+            Telling::Told { withheld } => tracing::error!(
+                version,
+                "rules from the xDS server are refused, those in force stay ({withheld} refusals before were not told): \
+                 {why}"
+            ),
+        }
+        Taken { verdict: Verdict::Refused(bounded(why)), refused_before, had_rules }
+    }
+
+    fn load(&mut self, answer: &Answer, version: &str) -> Result<(), Refused> {
+        let totals = self.metrics.totals();
+        let read = answer.decode().and_then(|answer| resources(&answer).map(|resources| (answer, resources)));
+        let (answer, resources) = read.map_err(|why| {
+            totals.xds_refused_unreadable.increment();
+            Refused { why, had_rules: false }
+        })?;
+        let seen = self.fingerprint(&answer);
         if self.in_force == Some(seen) {
             totals.config_load_success.increment();
             tracing::debug!(version, "the xDS server told the rules that are in force");
@@ -78,7 +107,7 @@ impl Intake {
         let (rules, warnings) = load_resources(&resources, &self.options).map_err(|errors| {
             totals.xds_refused_rules.increment();
             totals.config_load_error.increment();
-            errors.to_string()
+            Refused { why: errors.to_string(), had_rules: true }
         })?;
         for warning in &warnings {
             tracing::warn!("{warning}");
@@ -130,7 +159,7 @@ mod tests {
     }
 
     /// An answer with a domain of one rule each; `unit` is a number of the enum.
-    fn answer(domains: &[(&str, i32)]) -> DiscoveryResponse {
+    fn answer(domains: &[(&str, i32)]) -> Answer {
         let resource = |(domain, unit): &(&str, i32)| {
             let rate_limit = Some(RateLimitPolicy { unit: *unit, requests_per_unit: 3, ..RateLimitPolicy::default() });
             let descriptor = RateLimitDescriptor { key: "k".to_owned(), rate_limit, ..RateLimitDescriptor::default() };
@@ -142,7 +171,7 @@ mod tests {
             Any { type_url: TYPE_URL.to_owned(), value: config.encode_to_vec().into() }
         };
         let resources = domains.iter().map(resource).collect();
-        DiscoveryResponse { type_url: TYPE_URL.to_owned(), resources, ..DiscoveryResponse::default() }
+        DiscoveryResponse { type_url: TYPE_URL.to_owned(), resources, ..DiscoveryResponse::default() }.into()
     }
 
     fn generation(table: &LimitTable) -> u64 {
@@ -163,7 +192,8 @@ mod tests {
     fn a_refused_set_changes_nothing_and_is_counted_by_what_was_wrong() {
         let (mut intake, table, metrics) = intake();
         intake.take(&answer(&[("a", 3)]));
-        let Taken { verdict: Verdict::Refused(why), refused_before: 0 } = intake.take(&answer(&[("a", 0), ("b", 3)]))
+        let Taken { verdict: Verdict::Refused(why), refused_before: 0, had_rules: true } =
+            intake.take(&answer(&[("a", 0), ("b", 3)]))
         else {
             panic!("it should be refused, for the first time");
         };
@@ -171,11 +201,23 @@ mod tests {
         assert_eq!(intake.take(&answer(&[("a", 0), ("b", 3)])).refused_before, 1);
         let totals = metrics.totals();
         assert_eq!((generation(&table), totals.config_rejected.get(), totals.config_load_error.get()), (1, 1, 2));
-        intake.take(&DiscoveryResponse::default());
+        let unreadable = intake.take(&DiscoveryResponse::default().into());
+        assert_eq!((unreadable.refused_before, unreadable.had_rules), (2, false), "whatever was refused before");
         assert_eq!((totals.xds_refused_unreadable.get(), totals.xds_refused_rules.get()), (1, 2));
         assert_eq!(totals.config_load_error.get(), 2, "the reference service counts mistakes in rules alone");
         intake.take(&answer(&[("a", 3)]));
         assert_eq!((generation(&table), totals.config_rejected.get()), (1, 0));
+    }
+
+    #[test]
+    fn a_panic_is_a_refusal_and_what_comes_next_is_taken() {
+        let (mut intake, table, metrics) = intake();
+        let taken = intake.judge("1", |_, _| panic!("a defect"));
+        assert_eq!(taken.verdict, Verdict::Refused("internal error".to_owned()));
+        assert!(!taken.had_rules);
+        assert_eq!((metrics.totals().config_load_error.get(), metrics.totals().config_rejected.get()), (1, 1));
+        assert_eq!(intake.take(&answer(&[("a", 3)])).verdict, Verdict::Accepted);
+        assert_eq!(generation(&table), 1);
     }
 
     #[test]

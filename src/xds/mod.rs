@@ -8,22 +8,26 @@
 //! client ── connection ── socket, TLS, HTTP/2            tries again by itself (pause), tells changes once (outage)
 //!    │
 //!    ├── protocol   what is asked, given what came        pure
-//!    └── intake ─── measure ── resources ── rules ── table   what came, in force or refused
-//!               (bounds)   (types)
+//!    └── intake ─── answer ── measure ── resources ── rules ── table   what came, in force or refused (refusals)
+//!                (frame)   (bounds)    (types)
 //! ```
 //!
 //! The server is not trusted to be right: messages, resources and descriptors are counted before they are read, an answer
-//! that isn't one is refused and the stream goes on, and a refused one that comes again at once is answered ever more slowly.
+//! that isn't one is refused and the stream goes on, and what is refused after another refusal is answered ever more slowly.
 //! Nothing of it reaches the request path but a finished table of rules.
 
+mod answer;
 mod client;
 mod connection;
+mod heard;
 mod intake;
 mod measure;
 mod outage;
 mod pause;
 mod protocol;
+mod refusals;
 mod resources;
+mod wire;
 
 use std::fmt;
 use std::net::Ipv6Addr;

@@ -73,5 +73,6 @@ impl Outage {
     }
 }
 
-/// How long a stream must have stood to count as one: a server that turns us away does so sooner.
-pub(super) const SETTLED: Duration = Duration::from_secs(1);
+/// How long a stream without answers must have stood, from the server's first byte, to count as one. What turns us away
+/// does so sooner: a proxy in front of a server that is gone speaks HTTP/2 itself, and tries for some seconds.
+pub(super) const SETTLED: Duration = Duration::from_secs(10);

@@ -3,7 +3,7 @@
 //! ```text
 //!     stream begins ──► ask all: no version, no nonce
 //!     an answer     ──► accepted: its version and its nonce
-//!                  └──► refused:  the version accepted last, its nonce, and why
+//!                  └──► refused:  the version this stream accepted last, its nonce, and why
 //! ```
 //!
 //! A new stream asks as if nothing were known, although the protocol lets it name the version that was accepted last.
@@ -14,7 +14,7 @@
 /// What is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ask {
-    /// Of what was accepted last; empty if nothing was, and at the beginning of a stream.
+    /// Of what was accepted last on this stream; empty if nothing was.
     pub(super) version: String,
     /// Of the answer that this is about; empty at the beginning of a stream.
     pub(super) nonce: String,
@@ -36,7 +36,7 @@ pub(super) enum Verdict {
     Refused(String),
 }
 
-/// What is known over all streams.
+/// What is known of a stream.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Protocol {
     accepted: String,
@@ -45,8 +45,10 @@ pub(super) struct Protocol {
 // === impl Protocol ===
 
 impl Protocol {
-    /// The first request of a stream.
-    pub(super) fn begin(&self) -> Ask {
+    /// The first request of a stream. What was accepted before is forgotten: the version may be another set's by now, and
+    /// who refuses that set must not claim to have it.
+    pub(super) fn begin(&mut self) -> Ask {
+        self.accepted.clear();
         Ask::default()
     }
 
@@ -94,7 +96,10 @@ mod tests {
             let mut last_accepted = String::new();
             for event in events {
                 match event {
-                    Event::Begin => prop_assert_eq!(protocol.begin(), Ask::default(), "a stream knows nothing"),
+                    Event::Begin => {
+                        last_accepted.clear();
+                        prop_assert_eq!(protocol.begin(), Ask::default(), "a stream knows nothing");
+                    }
                     Event::Answer(named, verdict) => {
                         let ask = protocol.judge(named.clone(), verdict.clone());
                         prop_assert_eq!(&ask.nonce, &named.nonce);
@@ -120,5 +125,7 @@ mod tests {
         let refused = protocol.judge(named("2"), Verdict::Refused("no".to_owned()));
         assert_eq!((refused.version.as_str(), refused.nonce.as_str()), ("1", "n2"));
         assert_eq!(protocol.judge(named("3"), Verdict::Accepted).version, "3");
+        protocol.begin();
+        assert_eq!(protocol.judge(named("3"), Verdict::Refused("no".to_owned())).version, "", "another server's 3");
     }
 }

@@ -10,8 +10,9 @@ use pbjson_types::{Any, Struct, Value};
 use prost::Message;
 use serde_json::{Map, Value as Json};
 
-use super::measure::{LEVELS_MAX, Measured, PARTS_MAX, measure};
+use super::measure::{LEVELS_MAX, Measured, PARTS_MAX, TEXT_BYTES_MAX, measure};
 use super::shown;
+use super::wire::{UNREADABLE, Unreadable};
 use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
 use crate::proto::ratelimit::config::ratelimit::v3::{
     RateLimitConfig, RateLimitDescriptor, RateLimitPolicy, RateLimitUnit,
@@ -20,9 +21,6 @@ use crate::rules::{Resource, ResourceDescriptor, ResourceLimit};
 
 /// What resources of rules are called.
 pub(super) const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
-
-/// Most resources of an answer: one for each domain.
-const RESOURCES_MAX: usize = 100_000;
 
 /// Most characters of a foreign name that a sentence repeats.
 const SHOWN_MAX: usize = 100;
@@ -33,18 +31,26 @@ pub(super) fn resources(answer: &DiscoveryResponse) -> Result<Vec<Resource>, Str
         return Err(format!("the answer is of the type {:?}, and {TYPE_URL} was asked for", foreign(&answer.type_url)));
     }
     let all = &answer.resources;
-    if all.len() > RESOURCES_MAX {
-        return Err(format!("{} resources; at most {RESOURCES_MAX} are read", all.len()));
-    }
     let mut parts = 0;
     for (index, any) in all.iter().enumerate() {
-        let Measured { parts: more, levels } = measure(&any.value);
+        let number = index + 1;
+        is_asked_for(any).map_err(|why| format!("resource {number}: {why}"))?;
+        let measured = measure(&any.value).map_err(|Unreadable| format!("resource {number}: {UNREADABLE}"))?;
+        let Measured { parts: more, levels, text_bytes } = measured;
         if levels > LEVELS_MAX {
-            return Err(format!("the descriptors of resource {} nest more than {LEVELS_MAX} deep", index + 1));
+            return Err(format!("the descriptors of resource {number} nest more than {LEVELS_MAX} deep"));
+        }
+        if text_bytes > TEXT_BYTES_MAX {
+            return Err(format!(
+                "resource {number}: a name, key or value of {text_bytes} bytes; {TEXT_BYTES_MAX} are read at most"
+            ));
         }
         parts += more;
         if parts > PARTS_MAX {
-            return Err(format!("more than {PARTS_MAX} descriptors in all; split them over several services"));
+            return Err(format!(
+                "more than {PARTS_MAX} descriptors in all, or fewer with long paths or much metadata; split them over \
+                 several services"
+            ));
         }
     }
     let mut decoded = Vec::with_capacity(all.len());
@@ -56,10 +62,14 @@ pub(super) fn resources(answer: &DiscoveryResponse) -> Result<Vec<Resource>, Str
     Ok(decoded.into_iter().map(|(config, _)| resource(config)).collect())
 }
 
-fn decode(any: &Any) -> Result<RateLimitConfig, String> {
-    if any.type_url != TYPE_URL {
-        return Err(format!("it is of the type {:?}, and {TYPE_URL} was asked for", foreign(&any.type_url)));
+fn is_asked_for(any: &Any) -> Result<(), String> {
+    match any.type_url == TYPE_URL {
+        true => Ok(()),
+        false => Err(format!("it is of the type {:?}, and {TYPE_URL} was asked for", foreign(&any.type_url))),
     }
+}
+
+fn decode(any: &Any) -> Result<RateLimitConfig, String> {
     RateLimitConfig::decode(any.value.clone()).map_err(|error| format!("it cannot be decoded: {error}"))
 }
 
@@ -169,8 +179,10 @@ mod tests {
             any(&RateLimitConfig { descriptors: vec![RateLimitDescriptor::default()], ..config("one") }),
         ]));
         assert!(told.unwrap_err().contains("more than 300000 descriptors"));
-        let told = resources(&answer(vec![any(&config("a")); RESOURCES_MAX + 1])).unwrap_err();
-        assert_eq!(told, "100001 resources; at most 100000 are read");
+        let mut long = config("long");
+        long.descriptors = vec![RateLimitDescriptor { key: "k".repeat(8_193), ..RateLimitDescriptor::default() }];
+        let told = resources(&answer(vec![any(&long)])).unwrap_err();
+        assert_eq!(told, "resource 1: a name, key or value of 8193 bytes; 8192 are read at most");
     }
 
     #[test]

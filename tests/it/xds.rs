@@ -115,6 +115,20 @@ async fn rules_with_mistakes_end_the_wait_too() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_no_rules_does_not_end_the_wait() {
+    let server = SnapshotServer::start().await;
+    server.tell_resources(NODE, vec![Any { type_url: "type.googleapis.com/x".to_owned(), value: Default::default() }]);
+    let mut starting = std::pin::pin!(launch(server.address()).start());
+    let refused = || server.asked().iter().filter(|request| request.error_detail.is_some()).count();
+    tokio::select! {
+        _ = starting.as_mut() => panic!("ports are open before there are rules"),
+        () = eventually("it is refused again and again", PATIENCE, async || (refused() >= 8).then_some(())) => {}
+    }
+    server.tell(NODE, &[shop(1)]);
+    assert_eq!(codes(&starting.await, "ada").await, [Code::Ok, Code::OverLimit]);
+}
+
+#[tokio::test]
 async fn an_update_is_in_force_in_full_and_counters_are_kept() {
     let server = SnapshotServer::start().await;
     server.tell(NODE, &[shop(3), domain("old", vec![limited("k", "", RateLimitUnit::Hour, 0)])]);

@@ -143,23 +143,24 @@ impl Batcher {
 
     /// Connects anew.
     fn broke(&mut self, broken: &Broken) {
-        let to = match broken {
-            // That was told when its calls were redirected.
-            Broken::Redirected { to, .. } => Some(to.clone()),
-            _ => {
-                self.connector.tell_broken(broken);
-                None
-            }
-        };
+        // A redirect was told when its calls were, and says where to go: whoever waits may go on waiting.
+        let to = if let Broken::Redirected { to, .. } = broken { Some(to.clone()) } else { None };
+        if to.is_none() {
+            self.connector.tell_broken(broken);
+        }
         self.connector.note_closed();
         let error = StoreError::Unreachable { reason: broken.to_string() };
         if self.shared.hang_up(&error) {
             self.setbacks = 0;
         }
         // Made anew at once. But a server that takes connections and no calls, such as a replica, is not hurried, and
-        // nobody waits for it.
-        let pause = if self.setbacks == 0 { Duration::ZERO } else { pause(self.setbacks) };
-        if self.setbacks > 0 {
+        // nobody waits for it. Two nodes may each name the other while a slot changes hands.
+        let patience_over = if to.is_some() { 1 } else { 0 };
+        let pause = match self.setbacks.checked_sub(patience_over) {
+            None | Some(0) => Duration::ZERO,
+            Some(more) => pause(more),
+        };
+        if self.setbacks > 0 && to.is_none() {
             self.shared.down(&error);
         }
         self.link = Link::Connecting { attempt: attempt(&self.connector, pause, to), failures: 0 };

@@ -16,6 +16,9 @@ pub const SLOTS: u16 = 16_384;
 /// Most ranges of a map that is believed: one for each slot.
 const RANGES_MAX: usize = SLOTS as usize;
 
+/// What a node says instead of its host if it is to be called by a name that it doesn't have.
+pub(super) const NAMELESS: &str = "?";
+
 /// Which node serves which slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
@@ -83,7 +86,15 @@ impl Topology {
         }
         let mut ranges = Vec::with_capacity(entries.len());
         for entry in entries {
-            ranges.push(Range::read(entry, asked).ok_or("CLUSTER SLOTS has an entry that is no range of slots")?);
+            let range = Range::read(entry, asked).ok_or("CLUSTER SLOTS has an entry that is no range of slots")?;
+            if range.master.0 == NAMELESS {
+                let port = range.master.1;
+                return Err(format!(
+                    "CLUSTER SLOTS names no host for the node at port {port}: cluster-preferred-endpoint-type is \
+                     hostname, and that node has no cluster-announce-hostname"
+                ));
+            }
+            ranges.push(range);
         }
         ranges.sort_by_key(|range| range.first);
         for pair in ranges.windows(2) {
@@ -102,10 +113,13 @@ impl Topology {
         Some((&range.master.0, range.master.1))
     }
 
-    /// Every master, once.
-    pub(super) fn masters(&self) -> Vec<Node> {
+    /// The masters, each once, at most so many.
+    pub(super) fn masters(&self, most: usize) -> Vec<Node> {
         let mut masters: Vec<Node> = Vec::new();
         for range in &self.ranges {
+            if masters.len() == most {
+                break;
+            }
             if !masters.contains(&range.master) {
                 masters.push(range.master.clone());
             }
@@ -193,6 +207,20 @@ mod tests {
             assert!(Topology::read(&answer, "a").is_err(), "{answer:?}");
         }
         assert!(Topology::read(&Value::Nil, "a").is_err());
+    }
+
+    #[test]
+    fn a_node_that_has_no_name_is_refused_with_what_to_set() {
+        let error = Topology::read(&Value::Array(vec![range(0, 5, host("?"), 7)]), "a").unwrap_err();
+        assert!(error.contains("port 7") && error.contains("cluster-announce-hostname"), "{error}");
+    }
+
+    #[test]
+    fn masters_are_counted_once_and_no_further_than_asked_for() {
+        let ranges = (0..SLOTS).map(|slot| range(slot.into(), slot.into(), host("a"), i64::from(slot) % 1_000 + 1));
+        let topology = Topology::read(&Value::Array(ranges.collect()), "a").unwrap();
+        assert_eq!(topology.masters(usize::MAX).len(), 1_000);
+        assert_eq!(topology.masters(2), [("a".to_owned(), 1), ("a".to_owned(), 2)]);
     }
 
     proptest! {

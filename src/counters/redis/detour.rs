@@ -160,7 +160,11 @@ impl Detours {
                         self.links.forget(node);
                         return Some(Redirect::TryAgain);
                     }
-                    Some("CLUSTERDOWN") => StoreError::Unreachable { reason: said },
+                    // Another node may serve the slot, of which this one was not told: it is cut off from the others.
+                    _ if serves_nothing(&said) => {
+                        self.connector.doubt();
+                        StoreError::Unreachable { reason: said }
+                    }
                     Some(_) => StoreError::Refused { reason: said },
                     None => {
                         self.links.forget(node);
@@ -191,6 +195,12 @@ enum Failure {
     Unsent(String),
     /// What the node said, or the way to it: then the call may have been made.
     Said(RedisError),
+}
+
+/// Whether an error says that the node can't serve the slot, whatever is asked. Redis before 7 hides `READONLY` inside
+/// the text of the script's error.
+fn serves_nothing(said: &str) -> bool {
+    ["CLUSTERDOWN ", "MASTERDOWN ", "LOADING "].iter().any(|word| said.starts_with(word)) || said.contains("READONLY")
 }
 
 /// The script call of a batch.

@@ -1,7 +1,7 @@
-//! Lanes: the sixteen places among which the counters of a Redis Cluster are spread.
+//! Lanes: the sixteen places among which the counters of a Redis Cluster are spread, and the one of gates and records.
 //!
 //! A script call must find all of its keys in one slot, and slots move from node to node. So keys aren't spread over
-//! all slots: each lies in one of sixteen, whose tag stands between the braces of its key. A lane has a queue, a
+//! all slots: a counter lies in one of sixteen, whose tag stands between the braces of its key. A lane has a queue, a
 //! connection and calls of its own, like a Redis of its own; wherever its slot goes, it follows. Nothing else in the
 //! request path knows of clusters.
 //!
@@ -12,7 +12,9 @@
 //!   have equal shares of the lanes, up to sixteen masters.
 //! - **How many** is no setting: replicas that disagreed would count apart.
 //!
-//! Gates and records of adaptive services are in one lane, because one script writes them together.
+//! Gates and records of adaptive services are in a lane of their own: in one, because one script writes them together;
+//! in their own, because nobody can poll, lead or write while their slot is on its way, and slots with many keys are long
+//! on their way. Theirs has a few keys for each adaptive service.
 
 use super::cluster::{SLOTS, slot};
 use crate::key::CounterKey;
@@ -23,10 +25,10 @@ pub struct Lane(u8);
 
 /// The tag of each lane.
 const TAGS: [&str; Lane::COUNT] =
-    ["ma", "qp", "dj", "wz", "lg", "pv", "uh", "iy", "ly", "ph", "uv", "yc", "rz", "qn", "dt", "ha"];
+    ["ma", "qp", "dj", "wz", "lg", "pv", "uh", "iy", "ly", "ph", "uv", "yc", "rz", "qn", "dt", "ha", "records"];
 
-/// Slots for each lane.
-const SHARE: u16 = SLOTS / TAGS.len() as u16;
+/// Slots for each lane of counters.
+const SHARE: u16 = SLOTS / Lane::OF_COUNTERS as u16;
 
 /// The halves of a key between which its tag stands: up to the first brace, and what follows.
 #[must_use]
@@ -38,10 +40,13 @@ pub fn halves(key: &[u8]) -> (&[u8], &[u8]) {
 
 impl Lane {
     /// How many there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = Lane::OF_COUNTERS + 1;
+
+    /// How many have counters: the first ones.
+    pub const OF_COUNTERS: usize = 16;
 
     /// The lane of gates and records.
-    pub const RECORDS: Lane = Lane(0);
+    pub const RECORDS: Lane = Lane(Lane::OF_COUNTERS as u8);
 
     /// All of them, by number.
     #[must_use]
@@ -49,7 +54,7 @@ impl Lane {
         std::array::from_fn(|number| Lane(number as u8))
     }
 
-    /// The lane in which a counter lies. Gates are in [`Lane::RECORDS`] instead.
+    /// The lane in which a counter lies, never [`Lane::RECORDS`]. Gates are in [`Lane::RECORDS`] instead.
     #[must_use]
     pub fn of(key: &CounterKey) -> Lane {
         Lane((slot(key.placing()) / SHARE) as u8)
@@ -86,17 +91,25 @@ mod tests {
 
     #[test]
     fn each_lane_has_a_slot_in_the_middle_of_its_share() {
-        for lane in Lane::all() {
+        for lane in Lane::all().into_iter().filter(|lane| *lane != Lane::RECORDS) {
             let middle = SHARE * lane.number() as u16 + SHARE / 2;
             assert!(lane.slot().abs_diff(middle) < SHARE / 16, "{lane:?}");
         }
     }
 
     #[test]
+    fn gates_and_records_share_their_slot_with_no_counter() {
+        let others = || Lane::all().into_iter().filter(|lane| *lane != Lane::RECORDS);
+        assert_eq!(others().count(), Lane::OF_COUNTERS);
+        assert!(others().all(|lane| lane.slot() != Lane::RECORDS.slot()));
+        assert_eq!((Lane::RECORDS.tag(), Lane::RECORDS.slot()), ("records", 15_835), "deployed replicas know it");
+    }
+
+    #[test]
     fn masters_with_equal_shares_of_the_slots_have_equal_shares_of_the_lanes() {
-        for masters in 1..=Lane::COUNT {
+        for masters in 1..=Lane::OF_COUNTERS {
             let mut lanes = vec![0; masters];
-            for lane in Lane::all() {
+            for lane in Lane::all().into_iter().filter(|lane| *lane != Lane::RECORDS) {
                 lanes[usize::from(lane.slot()) * masters / usize::from(SLOTS)] += 1;
             }
             let (least, most) = (lanes.iter().min().unwrap(), lanes.iter().max().unwrap());
@@ -106,7 +119,7 @@ mod tests {
 
     #[test]
     fn counters_spread_over_all_lanes() {
-        let mut counters = [0; Lane::COUNT];
+        let mut counters = [0; Lane::OF_COUNTERS];
         for user in 0..16_000 {
             let mut key = CounterKey::write(b"t:", 1);
             key.value(&format!("user-{user}"));

@@ -446,14 +446,14 @@ mod tests {
                 Ended::Answered { .. } => {}
             });
         };
-        far.write_all(b"-MOVED 497 there:2\r\n").await.unwrap();
+        far.write_all(b"-MOVED 15835 there:2\r\n").await.unwrap();
         read(&mut line);
         assert_eq!(line.broken(), None, "a reply is due");
         assert!(redirected.try_recv().is_err(), "it is asked elsewhere");
         far.write_all(b"-ERR no\r\n").await.unwrap();
         read(&mut line);
         let to = ("there".to_owned(), 2);
-        assert_eq!(line.broken(), Some(&Broken::Redirected { slot: 497, to: to.clone() }));
+        assert_eq!(line.broken(), Some(&Broken::Redirected { slot: 15_835, to: to.clone() }));
         assert!(matches!(answered.try_recv(), Ok(Err(StoreError::Refused { .. }))));
         assert_eq!(elsewhere, [Redirect::Moved(to)]);
     }

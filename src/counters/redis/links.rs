@@ -2,15 +2,20 @@
 //!
 //! A connection is made by a task of its own, so that whoever gives up waiting for it does not end it, and a node that is
 //! a black hole holds nobody up who asks another. Several may ask on one at once; the package keeps their answers apart.
+//!
+//! Who asks gives up at his deadline, before it shows that the node has fallen silent. So each connection is asked for a
+//! sign of life every second; one that gives none is forgotten, and the map that led there doubted.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use redis::aio::MultiplexedConnection;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
 
+use super::greeting::send;
 use super::link::{Connector, load_script};
 use super::redirect::Node;
 
@@ -29,7 +34,12 @@ struct Link {
     node: Node,
     since: Instant,
     connecting: Connecting,
+    /// Asks for signs of life as long as the link is known.
+    _watch: AbortOnDropHandle<()>,
 }
+
+/// Time between two questions for a sign of life.
+const LIFE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Time after an attempt that failed in which there is no other.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -53,7 +63,9 @@ impl Links {
             links.remove(0);
         }
         let connecting = connect(self.connector.clone(), node.clone());
-        links.push(Link { node: node.clone(), since: Instant::now(), connecting: connecting.clone() });
+        let watch = watch(Arc::downgrade(&self.links), self.connector.clone(), node.clone(), connecting.clone());
+        let watch = AbortOnDropHandle::new(tokio::spawn(watch));
+        links.push(Link { node: node.clone(), since: Instant::now(), connecting: connecting.clone(), _watch: watch });
         connecting
     }
 
@@ -68,7 +80,31 @@ impl Links {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Link>> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.links)
+    }
+}
+
+fn lock(links: &Mutex<Vec<Link>>) -> MutexGuard<'_, Vec<Link>> {
+    links.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Asks a connection for signs of life until there is none.
+async fn watch(links: Weak<Mutex<Vec<Link>>>, connector: Connector, node: Node, connecting: Connecting) {
+    // Who asks is told why there is no connection.
+    let Ok(mut connection) = connecting.await else { return };
+    loop {
+        sleep(LIFE_INTERVAL).await;
+        // The connection waits for an answer as long as the settings say. What it answers doesn't matter.
+        if let Err(error) = send(&mut connection, &redis::cmd("PING")).await
+            && (error.code().is_none() || error.is_timeout())
+        {
+            break;
+        }
+    }
+    connector.doubt();
+    if let Some(links) = links.upgrade() {
+        // This ends the task that runs here: nothing comes after it.
+        lock(&links).retain(|link| link.node != node);
     }
 }
 

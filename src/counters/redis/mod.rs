@@ -12,7 +12,7 @@
 //! request would ping Redis each time and give one request the whole connection, and a task between the batcher and the
 //! socket costs each call a turn of the run queue on its way out and on its way back.
 //!
-//! A Redis Cluster is sixteen such stores, each for the keys of one slot (`lanes`). Where its slot is is known by the
+//! A Redis Cluster is seventeen such stores, each for the keys of one slot (`lanes`). Where its slot is is known by the
 //! nodes (`nodes`); when it moves, the connection follows, and the calls that came too late are made anew (`detour`).
 //!
 //! A reply that is lost after its call was sent is not asked for again: the charge may have happened, and a second

@@ -77,8 +77,7 @@ impl Nodes {
             None => {
                 let said = self.ask_several(known.next(&self.named)).await.map(Arc::new);
                 if let Ok(topology) = &said {
-                    known.learned = topology.masters();
-                    known.learned.truncate(LEARNED_MAX);
+                    known.learned = topology.masters(LEARNED_MAX);
                 }
                 known.latest = Some((Instant::now(), said.clone()));
                 said

@@ -2,6 +2,7 @@
 //!
 //! Such a call was not executed, so it may be made again: nothing is charged twice.
 
+use super::cluster::NAMELESS;
 use super::lanes::Lane;
 
 /// Host and port of a node.
@@ -51,7 +52,7 @@ fn node(text: &str, asked: &str) -> Option<Node> {
     let (host, port) = address.rsplit_once(':')?;
     let port = port.parse().ok().filter(|port| *port > 0)?;
     let host = if host.is_empty() { asked } else { host };
-    (host.len() <= HOST_BYTES_MAX && host != "?").then(|| (host.to_owned(), port))
+    (host.len() <= HOST_BYTES_MAX && host != NAMELESS).then(|| (host.to_owned(), port))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// A port that accepts connections.
@@ -100,7 +101,10 @@ fn is_left_over(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     }
-    let connected = std::os::unix::net::UnixStream::connect(path);
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // One that is listened on and not answered must not keep us waiting: its queue may be full.
+    socket.set_nonblocking(true)?;
+    let connected = socket.connect(&SockAddr::unix(path)?);
     Ok(connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
 }
 
@@ -158,6 +162,25 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
         let (asked, arrived) = tokio::join!(UnixStream::connect(&path), listening.accept());
         assert!(asked.is_ok() && matches!(arrived, Ok(Arrived::Unix(_))), "it still listens");
+    }
+
+    #[tokio::test]
+    async fn one_whose_queue_is_full_is_in_use_and_keeps_nobody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("port");
+        let hung = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        hung.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        hung.listen(0).unwrap();
+        let waiting: Vec<Socket> = (0..3)
+            .map(|_| {
+                let caller = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+                caller.set_nonblocking(true).unwrap();
+                drop(caller.connect(&SockAddr::unix(&path).unwrap()));
+                caller
+            })
+            .collect();
+        assert_eq!(Listening::bind_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(waiting);
     }
 
     #[tokio::test]

@@ -112,17 +112,17 @@ const ALIASES: &[Alias] = &[
     alias("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "tracing.endpoint", same),
     alias("OTEL_EXPORTER_OTLP_HEADERS", "tracing.headers", same),
     alias("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "tracing.headers", same),
-    alias("OTEL_EXPORTER_OTLP_TIMEOUT", "tracing.timeout", milliseconds),
-    alias("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "tracing.timeout", milliseconds),
+    alias("OTEL_EXPORTER_OTLP_TIMEOUT", "tracing.timeout", |text| milliseconds(&within(text, 10, 60_000))),
+    alias("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "tracing.timeout", |text| milliseconds(&within(text, 10, 60_000))),
     alias("OTEL_EXPORTER_OTLP_CERTIFICATE", "tracing.tls.ca_file", same),
     alias("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "tracing.tls.ca_file", same),
     alias("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "tracing.tls.certificate_file", same),
     alias("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "tracing.tls.certificate_file", same),
     alias("OTEL_EXPORTER_OTLP_CLIENT_KEY", "tracing.tls.key_file", same),
     alias("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "tracing.tls.key_file", same),
-    alias("OTEL_BSP_MAX_QUEUE_SIZE", "tracing.queue_max", same),
-    alias("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "tracing.batch_max", same),
-    alias("OTEL_BSP_SCHEDULE_DELAY", "tracing.export_interval", milliseconds),
+    alias("OTEL_BSP_MAX_QUEUE_SIZE", "tracing.queue_max", |text| within(text, 2, 100_000)),
+    alias("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "tracing.batch_max", |text| within(text, 1, 10_000)),
+    alias("OTEL_BSP_SCHEDULE_DELAY", "tracing.export_interval", |text| milliseconds(&within(text, 10, 3_600_000))),
     alias("LOG_LEVEL", "log.level", level),
     alias("LOG_FORMAT", "log.format", str::to_lowercase),
 ];
@@ -299,6 +299,14 @@ fn from_zero(text: &str) -> String {
 /// A whole number of milliseconds, which OpenTelemetry writes bare. Anything else is to be refused by name.
 fn milliseconds(text: &str) -> String {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { format!("{text}ms") } else { text.to_owned() }
+}
+
+/// A number as others bound it, or the nearest that we take. What is no number stays, to be refused by name.
+fn within(text: &str, least: u64, most: u64) -> String {
+    match text.parse::<u64>() {
+        Ok(number) => number.clamp(least, most).to_string(),
+        Err(_) => text.to_owned(),
+    }
 }
 
 /// An endpoint for all kinds of data as the one for traces.

@@ -39,7 +39,7 @@ pub(super) fn tracing(read: &mut Reader<'_>) -> Option<TraceOptions> {
         Protocol::Http => 4318,
         Protocol::Grpc => 4317,
     };
-    let tls = tls(read);
+    let tls = tls(read, is_enabled);
     let options = TraceOptions {
         resource,
         share: read.parsed("tracing.sampling_rate", share),
@@ -80,23 +80,25 @@ fn resource(read: &mut Reader<'_>) -> Vec<(String, String)> {
     own.into_iter().chain(others).collect()
 }
 
-fn tls(read: &mut Reader<'_>) -> Tls {
+/// How TLS is spoken. Half a pair of files is a mistake only if calls are traced.
+fn tls(read: &mut Reader<'_>, is_enabled: bool) -> Tls {
     let mut file = |path: &str| read.optional(path).map(PathBuf::from);
     let ca_file = file("tracing.tls.ca_file");
     let (certificate_file, key_file) = (file("tracing.tls.certificate_file"), file("tracing.tls.key_file"));
     let identity = match (certificate_file, key_file) {
         (Some(certificate_file), Some(key_file)) => Some(Identity { certificate_file, key_file }),
         (None, None) => None,
-        (Some(_), None) => {
+        (Some(_), None) if is_enabled => {
             let place = read.place("tracing.tls.certificate_file");
             read.conflict(format!("{place} names a certificate, but tracing.tls.key_file is empty; set both"));
             None
         }
-        (None, Some(_)) => {
+        (None, Some(_)) if is_enabled => {
             let place = read.place("tracing.tls.key_file");
             read.conflict(format!("{place} names a key, but tracing.tls.certificate_file is empty; set both"));
             None
         }
+        (Some(_), None) | (None, Some(_)) => None,
     };
     Tls { ca_file, identity, server_name: None, name_check: NameCheck::Checked }
 }
@@ -228,8 +230,14 @@ mod tests {
     #[test]
     fn nothing_is_traced_unless_it_is_asked_for() {
         assert_eq!(Settings::default().tracing, None);
-        let (settings, _) = Settings::load(None, [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")]).unwrap();
-        assert_eq!(settings.tracing, None);
+        for set in [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/certificate"),
+        ] {
+            let (settings, _) = Settings::load(None, [set]).unwrap();
+            assert_eq!(settings.tracing, None);
+        }
     }
 
     #[test]
@@ -253,6 +261,19 @@ mod tests {
             pair("service.instance.id", "envoy-ratelimit-0"),
         ];
         assert_eq!(options.resource, expected);
+    }
+
+    #[test]
+    fn numbers_of_the_librarys_that_are_beyond_ours_mean_the_nearest() {
+        let options = load(&[
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "10000000"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "50000"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "1"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "600000"),
+        ]);
+        assert_eq!((options.queue_max, options.batch_max), (100_000, 10_000));
+        let times = (options.export_interval, options.collector.timeout);
+        assert_eq!(times, (Duration::from_millis(10), Duration::from_secs(60)));
     }
 
     #[test]
@@ -302,8 +323,8 @@ mod tests {
             ("TRACING_EXPORTER_PROTOCOL", "thrift"),
             ("TRACING_SAMPLING_RATE", "1.5"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "ten"),
-            ("OTEL_BSP_MAX_QUEUE_SIZE", "1"),
-            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "0"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "few"),
             ("OTEL_BSP_SCHEDULE_DELAY", "-1"),
             ("OTEL_RESOURCE_ATTRIBUTES", "zone"),
         ];

@@ -88,11 +88,17 @@ impl Exporter {
             self.tell_drops();
             while !stop.is_cancelled() {
                 let batch = self.queue.take();
+                // What comes while a batch is under way waits for its own, or for the interval.
+                let is_full = self.queue.is_batch(&batch);
                 if batch.is_empty() {
                     break;
                 }
                 if let Sent::Interrupted(batch) = self.export(batch, &stop).await {
                     return self.end(Some(batch)).await;
+                }
+                self.tell_drops();
+                if !is_full {
+                    break;
                 }
             }
         }
@@ -129,6 +135,7 @@ impl Exporter {
                 return Sent::Settled;
             }
             self.tell_failure(&reason);
+            self.tell_drops();
             tokio::select! {
                 () = stop.cancelled() => return Sent::Interrupted(batch),
                 () = sleep(wait) => {}

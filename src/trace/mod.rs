@@ -106,8 +106,7 @@ impl Tracer {
         }
         let own = Parent { trace, span: self.new_span_id() };
         let parent = carried.parent.map(|parent| parent.span);
-        // Without a parent it would be another trace's.
-        let state = if parent.is_some() { propagation::state(headers) } else { String::new() };
+        let state = propagation::state(headers);
         Some(CallTrace::new(self.clone(), Place { own, parent, state }, by(), SystemClock.now()))
     }
 

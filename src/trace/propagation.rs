@@ -54,13 +54,18 @@ pub fn carried(headers: &HeaderMap) -> Carried {
     w3c.or_else(b3).or_else(|| b3_several(headers)).unwrap_or(Carried { parent: None, wish: Wish::Open })
 }
 
-/// The `tracestate` of these headers, to be passed on as it is; empty if there is none, or one that is too long.
+/// The `tracestate` of these headers, to be passed on as it is; empty if there is none, one that is too long, or no
+/// `traceparent` that it belongs to (W3C Trace Context, 3.3).
 #[must_use]
 pub fn state(headers: &HeaderMap) -> String {
     let mut state = String::new();
+    if only(headers, "traceparent").and_then(traceparent).is_none() {
+        return state;
+    }
     for part in headers.get_all("tracestate") {
         let Ok(part) = part.to_str() else { return String::new() };
-        if state.len() + part.len() >= STATE_BYTES_MAX {
+        let comma = usize::from(!state.is_empty());
+        if state.len() + comma + part.len() > STATE_BYTES_MAX {
             return String::new();
         }
         if !state.is_empty() {
@@ -258,9 +263,32 @@ mod tests {
 
     #[test]
     fn a_state_is_passed_on_whole_or_not_at_all() {
-        assert_eq!(state(&headers(&[("tracestate", "a=1"), ("tracestate", "b=2")])), "a=1,b=2");
-        assert_eq!(state(&headers(&[("tracestate", &"a".repeat(STATE_BYTES_MAX))])), "");
-        assert_eq!(state(&headers(&[("tracestate", &[0xff_u8][..])])), "");
+        let w3c = format!("00-{TRACE}-{SPAN}-01");
+        let state_of = |states: &[&[u8]]| {
+            let mut headers = headers(&[("traceparent", &w3c)]);
+            for state in states {
+                headers.append("tracestate", HeaderValue::from_bytes(state).unwrap());
+            }
+            state(&headers)
+        };
+        assert_eq!(state_of(&[b"a=1", b"b=2"]), "a=1,b=2");
+        let longest = "a".repeat(STATE_BYTES_MAX);
+        assert_eq!(state_of(&[longest.as_bytes()]), longest);
+        assert_eq!(state_of(&[&longest.as_bytes()[2..], b"b"]).len(), STATE_BYTES_MAX);
+        assert_eq!(state_of(&[&longest.as_bytes()[1..], b"b"]), "");
+        assert_eq!(state_of(&[longest.as_bytes(), b"b"]), "");
+        assert_eq!(state_of(&[&[0xff_u8]]), "");
+    }
+
+    #[test]
+    fn a_state_without_its_traceparent_is_nobodys() {
+        let (b3, state_of_b3) = (format!("{SPAN}-{SPAN}-1"), "a=1".to_owned());
+        for traceparent in [None, Some("broken")] {
+            let mut all = headers(&[("b3", &b3), ("tracestate", &state_of_b3)]);
+            traceparent.map(|text| all.insert("traceparent", HeaderValue::from_static(text)));
+            assert!(carried(&all).parent.is_some());
+            assert_eq!(state(&all), "");
+        }
     }
 
     proptest! {
@@ -274,7 +302,7 @@ mod tests {
             let read = |headers: HeaderMap| {
                 let parent = carried(&headers).parent;
                 parent.is_none_or(|parent| *parent.trace.bytes() != [0; 16] && *parent.span.bytes() != [0; 8])
-                    && state(&headers).len() < STATE_BYTES_MAX
+                    && state(&headers).len() <= STATE_BYTES_MAX
             };
             prop_assert!(read(headers(&all)));
             for (name, value) in all {

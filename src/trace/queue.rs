@@ -35,6 +35,8 @@ impl Queue {
         if spans.len() + count > self.spans_max {
             drop(spans);
             self.metrics.totals().trace_spans_dropped.add(count as u64);
+            // There may be less than a batch: a call's spans are not parted.
+            self.full_batch.notify_one();
             return;
         }
         let before = spans.len();
@@ -53,7 +55,12 @@ impl Queue {
         spans.drain(..count).collect()
     }
 
-    /// Waits until a batch has come together.
+    /// Whether these are as many as are taken at once.
+    pub(super) fn is_batch(&self, spans: &[Span]) -> bool {
+        spans.len() >= self.batch
+    }
+
+    /// Waits until a batch has come together, or there was no room for more.
     pub(super) async fn full_batch(&self) {
         self.full_batch.notified().await;
     }
@@ -110,5 +117,14 @@ mod tests {
         assert!(queue.full_batch().now_or_never().is_some());
         queue.push(call(2));
         assert!(queue.full_batch().now_or_never().is_none(), "it is awake already");
+    }
+
+    #[test]
+    fn who_exports_is_woken_when_there_is_no_room_although_no_batch_is_together() {
+        let queue = Queue::new(3, 3, Metrics::default());
+        queue.push(call(2));
+        assert!(queue.full_batch().now_or_never().is_none());
+        queue.push(call(2));
+        assert!(queue.full_batch().now_or_never().is_some());
     }
 }

@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, TE};
 use http::{HeaderName, HeaderValue, Request, Uri, Version};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http2;
 use hyper::rt::{Read, Write};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -52,7 +52,14 @@ pub(super) async fn exchange(
     let response =
         sender.send_request(Request::from_parts(head, body)).await.map_err(|error| answer::causes(&error))?;
     let (head, body) = response.into_parts();
-    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| answer::causes(&*error))?;
+    let body = match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
+        Ok(body) => body,
+        // It may have taken them: sent again they would be there twice.
+        Err(error) if error.is::<LengthLimitError>() => {
+            return Ok(Outcome::Refused { reason: format!("its answer is longer than {ANSWER_BYTES_MAX} bytes") });
+        }
+        Err(error) => return Err(answer::causes(&*error)),
+    };
     let trailers = body.trailers().cloned().unwrap_or_default();
     let message = body.to_bytes();
     Ok(answer::of_grpc(head.status, &head.headers, &trailers, message.get(PREFIX..).unwrap_or_default()))

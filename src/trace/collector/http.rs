@@ -6,8 +6,9 @@ use http::{HeaderValue, Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
+use tokio::time::timeout;
 
-use super::{ANSWER_BYTES_MAX, CollectorOptions, Outcome, answer};
+use super::{ANSWER_BYTES_MAX, BODY_TIME_MAX, CollectorOptions, Outcome, answer};
 
 /// What sends requests over a connection.
 pub(super) type Sender = http1::SendRequest<Full<Bytes>>;
@@ -40,8 +41,9 @@ pub(super) async fn exchange(
     let response = sender.send_request(request).await.map_err(|error| answer::causes(&error))?;
     let (head, body) = response.into_parts();
     let after = head.headers.get(RETRY_AFTER).and_then(|after| after.to_str().ok());
-    // What says nothing more than its status is no worse for that.
-    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    // What says nothing more than its status is no worse for that, and spans that were taken are not sent again.
+    let body = timeout(BODY_TIME_MAX, Limited::new(body, ANSWER_BYTES_MAX).collect()).await;
+    let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
     Ok(answer::of_http(head.status, after, &body))
 }
 

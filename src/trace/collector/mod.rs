@@ -7,6 +7,8 @@ mod answer;
 mod grpc;
 mod http;
 
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ::http::header::USER_AGENT;
@@ -14,7 +16,7 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 pub(super) use self::answer::Outcome;
@@ -65,6 +67,9 @@ enum Connection {
 /// Bytes of an answer that are read: an error's text, or what was not taken and why.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
+/// Longest wait for an answer's body, when its status is there: that says the most.
+const BODY_TIME_MAX: Duration = Duration::from_secs(1);
+
 // === impl Collector ===
 
 impl Collector {
@@ -88,7 +93,21 @@ impl Collector {
         if !matches!(outcome, Outcome::Taken { .. }) {
             self.connection = None;
         }
-        outcome
+        match outcome {
+            Outcome::Taken { rejected, reason } => Outcome::Taken { rejected, reason: self.without_secrets(reason) },
+            Outcome::Again { reason, after } => Outcome::Again { reason: self.without_secrets(reason), after },
+            Outcome::Refused { reason } => Outcome::Refused { reason: self.without_secrets(reason) },
+        }
+    }
+
+    /// What a collector says, which may repeat what it was told.
+    fn without_secrets(&self, mut text: String) -> String {
+        for secret in self.options.headers.values().filter_map(|value| value.to_str().ok()) {
+            if !secret.is_empty() && text.contains(secret) {
+                text = text.replace(secret, "…");
+            }
+        }
+        text
     }
 
     async fn attempt(&mut self, message: &Bytes) -> Outcome {
@@ -129,7 +148,7 @@ impl Collector {
 
     async fn connect(&self) -> Result<Connection, String> {
         let CollectorOptions { host, port, tls, protocol, .. } = &self.options;
-        let socket = tcp(host, *port).await.map_err(|error| error.to_string())?;
+        let socket = tcp(host, *port, self.options.timeout).await.map_err(|error| error.to_string())?;
         let alpn = (*protocol == Protocol::Grpc).then_some("h2");
         match tls {
             None => handshake(*protocol, socket).await,
@@ -164,11 +183,22 @@ where
     connection.map_err(|error| error.to_string())
 }
 
-/// A socket to the first address of the name that takes it.
-async fn tcp(host: &str, port: u16) -> std::io::Result<TcpStream> {
-    let socket = TcpStream::connect((host, port)).await?;
-    socket.set_nodelay(true)?;
-    Ok(socket)
+/// A socket to the first address of the name that takes it. One that is a black hole leaves time for the others.
+async fn tcp(host: &str, port: u16, time: Duration) -> io::Result<TcpStream> {
+    let addresses: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
+    let each = time / (u32::try_from(addresses.len()).unwrap_or(u32::MAX).saturating_add(1));
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match timeout(each, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => {
+                socket.set_nodelay(true)?;
+                return Ok(socket);
+            }
+            Ok(Err(error)) => failed = error,
+            Err(_) => failed = io::Error::new(io::ErrorKind::TimedOut, format!("{address} did not answer in time")),
+        }
+    }
+    Err(failed)
 }
 
 /// Whether a header is the protocol's own, so that nobody else may set it.

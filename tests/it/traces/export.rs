@@ -159,6 +159,8 @@ async fn without_a_collector_calls_are_answered_and_what_finds_no_room_is_counte
     let is_told = async || tidegate.log().contains("spans cannot be exported").then_some(());
     eventually("it is told", PATIENCE, is_told).await;
     assert_eq!(tidegate.log().matches("spans cannot be exported").count(), 1, "{}", tidegate.log());
+    eventually("so is what is dropped", PATIENCE, async || tidegate.log().contains("spans are dropped").then_some(()))
+        .await;
     assert_eq!(metric(&tidegate, EXPORTED).await, 0);
     tidegate.stop().await;
 }

@@ -91,10 +91,11 @@ fn tls(read: &mut Reader<'_>) -> Option<Tls> {
     is_enabled.then_some(Tls { ca_file, identity, server_name, name_check: NameCheck::Checked })
 }
 
-/// A gRPC target: `host:port`, `host`, or either after `dns:///`.
+/// A gRPC target: `host:port`, `host`, or either after `dns:///` or `passthrough:///`.
 fn address(text: &str) -> Parsed<XdsAddress> {
     let right = || "a host and a port such as envoy-gateway:18001".to_owned();
-    let target = text.strip_prefix("dns:///").or_else(|| text.strip_prefix("dns:")).unwrap_or(text);
+    let bare = |scheme: &str| text.strip_prefix(scheme);
+    let target = bare("dns:///").or_else(|| bare("passthrough:///")).or_else(|| bare("dns:")).unwrap_or(text);
     let (host, port) = match target.rsplit_once(':') {
         // What is left of an IPv6 address in brackets has no port behind it.
         Some((_, last)) if last.ends_with(']') => (target, PORT),
@@ -160,6 +161,8 @@ mod tests {
         for (text, expected) in [
             ("envoy-gateway:18001", "envoy-gateway:18001"),
             ("dns:///xds.ns.svc:1", "xds.ns.svc:1"),
+            ("passthrough:///xds.ns.svc:1", "xds.ns.svc:1"),
+            ("[fe80::1%eth0]:18000", "[fe80::1%eth0]:18000"),
             ("[::1]:18000", "[::1]:18000"),
             ("[::1]", "[::1]:443"),
             ("xds", "xds:443"),

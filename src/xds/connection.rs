@@ -37,7 +37,7 @@ use super::answer::{Answer, AnswerCodec};
 use super::heard::Heard;
 use super::protocol::Ask;
 use super::resources::TYPE_URL;
-use super::{XdsServer, shown};
+use super::{XdsAddress, XdsServer, shown};
 use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::service::discovery::v3::DiscoveryRequest;
 use crate::proto::google::rpc;
@@ -103,7 +103,10 @@ pub(super) async fn open(server: &XdsServer) -> Result<Opened, String> {
     let Spoken { sender, guard, heard, why_ended } = connected
         .unwrap_or_else(|_| Err("it could not be connected to in time (rules.xds.connect_timeout)".to_owned()))?;
     let address = &server.address;
-    let origin: Uri = format!("http{}://{address}", if server.tls.is_some() { "s" } else { "" })
+    // A zone means something on this machine alone, and stands in no URI.
+    let host = address.host.split_once('%').map_or(address.host.as_str(), |(host, _)| host);
+    let authority = XdsAddress { host: host.to_owned(), port: address.port };
+    let origin: Uri = format!("http{}://{authority}", if server.tls.is_some() { "s" } else { "" })
         .parse()
         .map_err(|_| format!("{address} is no address"))?;
     let mut client = Grpc::with_origin(Calls(sender), origin).max_decoding_message_size(server.message_bytes_max);

@@ -30,7 +30,6 @@ mod resources;
 mod wire;
 
 use std::fmt;
-use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -103,7 +102,8 @@ impl fmt::Debug for CallHeaders {
 impl fmt::Display for XdsAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let XdsAddress { host, port } = self;
-        if host.parse::<Ipv6Addr>().is_ok() { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+        // No name has a colon; an address of a link is followed by its zone.
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
 

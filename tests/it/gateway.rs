@@ -198,7 +198,9 @@ async fn walk(row: &Row, envoy: &Envoy, tidegate: &Tidegate) -> Result<(), Strin
                     let text = http.get("/metrics").await.text();
                     let (name, label) = series.split_once('{').expect("a series has labels here");
                     let label = label.trim_end_matches('}');
-                    let is_it = |line: &&str| line.starts_with(name) && line.contains(label) && !line.ends_with(" 0");
+                    // Other rows have the same label: the domain has the name of the row.
+                    let is_own = |line: &str| line.contains(row.name) && line.contains(label);
+                    let is_it = |line: &&str| line.starts_with(name) && is_own(line) && !line.ends_with(" 0");
                     text.lines().find(is_it).map(drop)
                 })
                 .await;

@@ -65,7 +65,9 @@ async fn rlconfig(tidegate: &Tidegate) -> String {
 #[tokio::test]
 async fn before_the_first_rules_requests_get_the_references_error_and_then_they_are_limited() {
     let server = SnapshotServer::start().await;
-    let settings = launch(server.address()).setting("CONFIG_GRPC_XDS_NODE_METADATA", "zone=a,nothing");
+    let settings = launch(server.address())
+        .setting("CONFIG_GRPC_XDS_NODE_METADATA", "zone=a,nothing")
+        .setting("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", "authorization:token,x-team:edge");
     let mut tidegate = settings.setting("FORCE_START_WITHOUT_INITIAL_CONFIG", true).start().await;
     let refused = tidegate.grpc().should_rate_limit(request("shop", &[("user", "ada")])).await.unwrap_err();
     assert_eq!((refused.code(), refused.message()), (tonic::Code::Unknown, "no rate limit configuration loaded"));
@@ -78,6 +80,8 @@ async fn before_the_first_rules_requests_get_the_references_error_and_then_they_
     server.is_accepted("1").await;
     assert_eq!(codes(&tidegate, "ada").await, [Code::Ok, Code::Ok, Code::OverLimit]);
     assert!(rlconfig(&tidegate).await.starts_with("shop.user: unit=HOUR requests_per_unit=2"));
+    let call = &server.calls()[0];
+    assert_eq!(["authorization", "x-team"].map(|name| call.get(name).unwrap()), ["token", "edge"]);
     let first = &server.asked()[0];
     let node = first.node.clone().unwrap();
     assert_eq!((node.id.as_str(), first.type_url.as_str()), (NODE, TYPE_URL));

@@ -38,7 +38,7 @@ pub(super) enum Step {
     UseUp { listener: &'static str, path: &'static str },
     /// In the end so many are left in the counter at these keys, whose values are themselves.
     Left { domain: String, entries: Vec<String>, left: u32 },
-    /// In the end a series with that label is above zero.
+    /// In the end a series of the row's domain with that label is above zero.
     Shown { series: &'static str },
 }
 

@@ -30,6 +30,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{PATIENCE, eventually};
@@ -43,6 +44,7 @@ pub(crate) struct SnapshotServer {
     address: SocketAddr,
     snapshots: watch::Sender<HashMap<String, Snapshot>>,
     asked: Arc<Mutex<Vec<DiscoveryRequest>>>,
+    calls: Arc<Mutex<Vec<MetadataMap>>>,
     connections: watch::Sender<u32>,
     paused: watch::Sender<bool>,
     server: JoinHandle<()>,
@@ -59,6 +61,7 @@ struct Snapshot {
 struct Snapshots {
     snapshots: watch::Receiver<HashMap<String, Snapshot>>,
     asked: Arc<Mutex<Vec<DiscoveryRequest>>>,
+    calls: Arc<Mutex<Vec<MetadataMap>>>,
 }
 
 type Answers = Pin<Box<dyn Stream<Item = Result<DiscoveryResponse, Status>> + Send>>;
@@ -77,8 +80,8 @@ impl SnapshotServer {
         let address = listener.local_addr().unwrap();
         let (snapshots, seen) = watch::channel(HashMap::new());
         let (connections, paused) = (watch::Sender::new(0), watch::Sender::new(false));
-        let asked = Arc::default();
-        let service = Snapshots { snapshots: seen, asked: Arc::clone(&asked) };
+        let (asked, calls) = (Arc::default(), Arc::default());
+        let service = Snapshots { snapshots: seen, asked: Arc::clone(&asked), calls: Arc::clone(&calls) };
         let acceptor = tls.map(|tls| TlsAcceptor::from(Arc::new(tls)));
         let (counted, pauses) = (connections.clone(), paused.clone());
         let server = tokio::spawn(async move {
@@ -100,7 +103,7 @@ impl SnapshotServer {
                 }));
             }
         });
-        SnapshotServer { address, snapshots, asked, connections, paused, server }
+        SnapshotServer { address, snapshots, asked, calls, connections, paused, server }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -124,6 +127,11 @@ impl SnapshotServer {
     /// Everything that was asked so far.
     pub(crate) fn asked(&self) -> Vec<DiscoveryRequest> {
         self.asked.lock().unwrap().clone()
+    }
+
+    /// The headers of the calls so far.
+    pub(crate) fn calls(&self) -> Vec<MetadataMap> {
+        self.calls.lock().unwrap().clone()
     }
 
     /// The first request that satisfies `is_meant`.
@@ -193,6 +201,7 @@ impl AggregatedDiscoveryService for Snapshots {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Answers>, Status> {
+        self.calls.lock().unwrap().push(request.metadata().clone());
         let (sender, mut answers) = mpsc::channel(1);
         tokio::spawn(watched(self.clone(), request.into_inner(), sender));
         // Servers in Go send their headers with the first answer.

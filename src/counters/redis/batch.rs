@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep, sleep_until};
 
 use super::FAR;
-use super::detour::{Detours, LINKS_MAX, Redirected};
+use super::detour::{Apart, Detours, LINKS_MAX, Redirected};
 use super::line::{Broken, Line};
 use super::link::{Address, Connected, Connector, ConnectorError};
 use super::redirect::Node;
@@ -44,8 +44,20 @@ pub(super) struct Batcher {
     setbacks: u32,
     /// Calls that were redirected.
     detours: Detours,
-    under_way: FuturesUnordered<BoxFuture<'static, ()>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Returned>>,
+    /// Decisions of those that had no answer when they left.
+    on_detour: usize,
     detours_max: usize,
+    /// Ticks of the idle clock since the last redirect.
+    quiet: u32,
+}
+
+/// A call that is back from its detour.
+struct Returned {
+    /// How many of its decisions had no answer when it left.
+    decisions: usize,
+    /// What must be asked for one by one, if anything.
+    apart: Option<Apart>,
 }
 
 enum Link {
@@ -70,6 +82,9 @@ enum Changed {
 /// How long a connection may carry nothing before it is asked for a sign of life.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
+/// Ticks without a redirect after which the connections of detours are dropped.
+const QUIET_MIN: u32 = 2;
+
 /// Shortest and longest pause between two attempts to connect.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -77,7 +92,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 // === impl Batcher ===
 
 impl Batcher {
-    /// At most `detours_max` calls are on a detour at once.
+    /// At most `detours_max` decisions are on a detour at once.
     pub(super) fn new(
         shared: Arc<Shared>,
         connector: Connector,
@@ -86,7 +101,18 @@ impl Batcher {
     ) -> Batcher {
         let link = Link::Connecting { attempt: attempt(&connector, Duration::ZERO, None), failures: 0 };
         let (detours, under_way) = (Detours::new(connector.clone(), LINKS_MAX), FuturesUnordered::new());
-        Batcher { shared, connector, reached, link, setbacks: 0, detours, under_way, detours_max }
+        Batcher {
+            shared,
+            connector,
+            reached,
+            link,
+            setbacks: 0,
+            detours,
+            under_way,
+            on_detour: 0,
+            detours_max,
+            quiet: 0,
+        }
     }
 
     /// Runs until the last store is gone and the last call is back.
@@ -110,10 +136,11 @@ impl Batcher {
                     shared.expire(Instant::now());
                     alarm.as_mut().reset(shared.next_expiry().unwrap_or_else(|| Instant::now() + FAR));
                 }
-                Some(()) = self.under_way.next() => {}
+                Some(returned) = self.under_way.next() => self.returned(returned),
                 _ = idle.tick() => {
                     shared.ask_for_life(Instant::now());
-                    if self.under_way.is_empty() {
+                    self.quiet = self.quiet.saturating_add(1);
+                    if self.quiet >= QUIET_MIN && self.under_way.is_empty() {
                         self.detours.rest();
                     }
                 }
@@ -132,13 +159,31 @@ impl Batcher {
         }
     }
 
-    /// Makes a call elsewhere, unless too many are on their way there.
+    /// Makes a call elsewhere, unless too many decisions are on their way there.
     fn redirected(&mut self, mut redirected: Redirected) {
-        let waiting = self.under_way.len();
-        if waiting >= self.detours_max {
+        self.quiet = 0;
+        let (decisions, waiting) = (redirected.call.open(), self.on_detour);
+        if waiting + decisions > self.detours_max {
             return redirected.call.fail(&StoreError::Overloaded { waiting });
         }
-        self.under_way.push(Box::pin(self.detours.clone().make(redirected)));
+        self.on_detour += decisions;
+        let made = self.detours.clone().make(redirected);
+        self.under_way.push(Box::pin(async move { Returned { decisions, apart: made.await } }));
+    }
+
+    /// Takes note of a call that is back. Each decision of one that was taken apart has its place for itself, so that
+    /// nobody's place waits for another's answer.
+    fn returned(&mut self, Returned { decisions, apart }: Returned) {
+        self.on_detour = self.on_detour.saturating_sub(decisions);
+        let Some(apart) = apart else { return };
+        for alone in apart.into_single(Instant::now()) {
+            self.on_detour += 1;
+            let made = self.detours.clone().make_alone(alone);
+            self.under_way.push(Box::pin(async move {
+                made.await;
+                Returned { decisions: 1, apart: None }
+            }));
+        }
     }
 
     /// Connects anew.
@@ -155,11 +200,8 @@ impl Batcher {
         }
         // Made anew at once. But a server that takes connections and no calls, such as a replica, is not hurried, and
         // nobody waits for it. Two nodes may each name the other while a slot changes hands.
-        let patience_over = if to.is_some() { 1 } else { 0 };
-        let pause = match self.setbacks.checked_sub(patience_over) {
-            None | Some(0) => Duration::ZERO,
-            Some(more) => pause(more),
-        };
+        let counted = self.setbacks.saturating_sub(u32::from(to.is_some()));
+        let pause = if counted == 0 { Duration::ZERO } else { pause(counted) };
         if self.setbacks > 0 && to.is_none() {
             self.shared.down(&error);
         }
@@ -231,8 +273,11 @@ fn attempt(
     })
 }
 
+/// Grows with the failures, and is between half of that and all of it by chance: the connections of all lanes, cores and
+/// replicas break at once, and would come back at once.
 fn pause(failures: u32) -> Duration {
-    PAUSE_MIN.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX)
+    let longest = PAUSE_MIN.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX);
+    longest.mul_f64((1.0 + rand::random::<f64>()) / 2.0)
 }
 
 /// Sets the alarm forward if somebody's time is over before it.

@@ -12,23 +12,21 @@
 //! over one counter always has its answer, on this side or on that; one over several counters of the slot waits until all
 //! have gone over, and if one of them is new, until the slot has.
 //!
-//! **Bounds.** Who follows redirects without end does so in pauses, and only until his deadline. Calls on a detour are
-//! bounded by the batcher; connections, by [`LINKS_MAX`].
+//! **Bounds.** Who follows redirects without end does so in pauses, and only until his deadline. Decisions on a detour
+//! are bounded by the batcher; connections, by [`LINKS_MAX`].
 
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, join_all};
-use redis::aio::ConnectionLike;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::call::Call;
 use super::greeting::send;
 use super::lanes::{Lane, halves};
-use super::link::Connector;
+use super::link::{Connector, load_script};
 use super::links::Links;
 use super::redirect::{LaneEnd, Node, Redirect};
 use super::script::{Batch, sha1};
@@ -47,6 +45,16 @@ pub(super) struct Redirected {
     pub(super) redirect: Redirect,
     pub(super) by: LaneEnd,
 }
+
+/// A call whose decisions must be asked for one by one.
+pub(super) struct Apart {
+    call: Call,
+    lane: Option<Lane>,
+    home: Node,
+}
+
+/// One decision of such a call.
+pub(super) struct Alone(Apart);
 
 /// What to do next with a call.
 enum Step {
@@ -75,10 +83,18 @@ impl Detours {
         Detours { links: Links::new(connector.clone(), links_max), connector }
     }
 
-    /// Makes a call where it belongs. When this ends everybody has an answer.
-    pub(super) async fn make(self, Redirected { call, redirect, by: LaneEnd { lane, node } }: Redirected) {
+    /// Makes a call where it belongs. When this ends everybody has an answer, or it is given back to be taken apart.
+    pub(super) async fn make(
+        self,
+        Redirected { call, redirect, by: LaneEnd { lane, node } }: Redirected,
+    ) -> Option<Apart> {
         self.connector.tell_redirected(&redirect);
-        self.follow(call, redirect, Some(lane), node).await;
+        self.follow(call, redirect, Some(lane), node).await
+    }
+
+    /// Makes one decision of a call that was taken apart, beginning at home. When this ends it has its answer.
+    pub(super) async fn make_alone(self, Alone(Apart { call, lane, home }): Alone) {
+        drop(self.follow(call, Redirect::Moved(home.clone()), lane, home).await);
     }
 
     /// Drops the connections.
@@ -86,15 +102,22 @@ impl Detours {
         self.links.clear();
     }
 
-    /// Makes a call, beginning with a redirect that was not told yet; when this ends everybody has an answer. `home` is
-    /// the node whose the slot is, as far as is known; keys get the tag of their lane, if they are in one.
-    pub(super) async fn follow(&self, mut call: Call, first: Redirect, lane: Option<Lane>, mut home: Node) {
+    /// Makes a call, beginning with a redirect that was told already; when this ends everybody has an answer, or a call of
+    /// several decisions is given back. `home` is the node whose the slot is, as far as is known; keys get the tag of their
+    /// lane, if they are in one.
+    pub(super) async fn follow(
+        &self,
+        mut call: Call,
+        first: Redirect,
+        lane: Option<Lane>,
+        mut home: Node,
+    ) -> Option<Apart> {
         let (mut redirect, mut hasty, mut pauses) = (first, 0, 0);
         loop {
             if let Redirect::Moved(node) = &redirect {
                 home = node.clone();
             } else if call.len() > 1 {
-                return self.take_apart(call, lane, &home).await;
+                return Some(Apart { call, lane, home });
             }
             hasty += 1;
             let step = match redirect {
@@ -109,27 +132,13 @@ impl Detours {
                 Step::Wait => {
                     let pause = PAUSE_MIN.saturating_mul(1 << pauses).min(PAUSE_MAX);
                     (hasty, pauses) = (0, (pauses + 1).min(16));
-                    if in_time(&mut call, sleep(pause)).await.is_none() {
-                        return;
-                    }
+                    in_time(&mut call, sleep(pause)).await?;
                     self.ask(&mut call, lane, &home, false).await
                 }
             };
-            match asked {
-                Some(next) => redirect = next,
-                None => return,
-            }
+            redirect = asked?;
             self.connector.tell_redirected(&redirect);
         }
-    }
-
-    /// Makes each decision of a call on its own, all at once; each begins at home.
-    fn take_apart<'s>(&'s self, call: Call, lane: Option<Lane>, home: &Node) -> BoxFuture<'s, ()> {
-        let alone = call.into_single(Instant::now());
-        let home = home.clone();
-        let each =
-            alone.into_iter().map(move |call| self.follow(call, Redirect::Moved(home.clone()), lane, home.clone()));
-        join_all(each).map(drop).boxed()
     }
 
     /// Makes a call at a node: the redirect that it answered, or `None` if everybody has an answer.
@@ -139,7 +148,7 @@ impl Detours {
             return None;
         }
         let command = command(&call.batch, lane);
-        let error = match in_time(call, self.send(command, node, in_advance)).await? {
+        let error = match in_time(call, self.send(&command, node, in_advance)).await? {
             Ok(Value::BulkString(answers)) => {
                 call.answer(&answers);
                 return None;
@@ -155,11 +164,6 @@ impl Detours {
                     return Some(redirect);
                 }
                 match error.code() {
-                    // It was restarted; a new connection gives it the script.
-                    Some("NOSCRIPT") => {
-                        self.links.forget(node);
-                        return Some(Redirect::TryAgain);
-                    }
                     // Another node may serve the slot, of which this one was not told: it is cut off from the others.
                     _ if serves_nothing(&said) => {
                         self.connector.doubt();
@@ -177,15 +181,39 @@ impl Detours {
         None
     }
 
-    async fn send(&self, command: Cmd, node: &Node, in_advance: bool) -> Result<Value, Failure> {
+    async fn send(&self, command: &Cmd, node: &Node, in_advance: bool) -> Result<Value, Failure> {
         let mut connection = self.links.to(node).await.map_err(Failure::Unsent)?;
-        if !in_advance {
-            return send(&mut connection, &command).await.map_err(Failure::Said);
+        let asked = send_once(&mut connection, command, in_advance).await;
+        if !asked.as_ref().is_err_and(|error| error.code() == Some("NOSCRIPT")) {
+            return asked.map_err(Failure::Said);
         }
-        let mut both = Pipeline::with_capacity(2);
-        both.cmd("ASKING").add_command(command);
-        let answers = connection.req_packed_commands(&both, 1, 1).await.map_err(Failure::Said)?;
-        answers.into_iter().next().unwrap_or(Value::Nil).extract_error().map_err(Failure::Said)
+        // Its scripts were flushed. The call had no effect, so it may be made again.
+        load_script(&mut connection).await.map_err(|error| Failure::Unsent(error.to_string()))?;
+        send_once(&mut connection, command, in_advance).await.map_err(Failure::Said)
+    }
+}
+
+async fn send_once(
+    connection: &mut MultiplexedConnection,
+    command: &Cmd,
+    in_advance: bool,
+) -> Result<Value, RedisError> {
+    if !in_advance {
+        return send(connection, command).await;
+    }
+    let mut both = Pipeline::with_capacity(2);
+    both.cmd("ASKING").add_command(command.clone());
+    let answers = connection.req_packed_commands(&both, 1, 1).await?;
+    answers.into_iter().next().unwrap_or(Value::Nil).extract_error()
+}
+
+// === impl Apart ===
+
+impl Apart {
+    /// The decisions that have no answer yet.
+    pub(super) fn into_single(self, now: Instant) -> impl Iterator<Item = Alone> {
+        let Apart { call, lane, home } = self;
+        call.into_single(now).into_iter().map(move |call| Alone(Apart { call, lane, home: home.clone() }))
     }
 }
 

@@ -110,11 +110,20 @@ async fn watch(links: Weak<Mutex<Vec<Link>>>, connector: Connector, node: Node, 
 
 fn connect(connector: Connector, node: Node) -> Connecting {
     let made = tokio::spawn(async move {
-        let mut connection = connector.connect_beside_at(Some(node)).await.map_err(|error| error.to_string())?;
-        load_script(&mut connection).await.map_err(|error| error.to_string())?;
-        Ok(connection)
+        let connected = reach(&connector, node).await;
+        if connected.is_err() {
+            // Who asked may have given up before this is known.
+            connector.doubt();
+        }
+        connected
     });
     made.map(|made| made.unwrap_or_else(|error| Err(error.to_string()))).boxed().shared()
+}
+
+async fn reach(connector: &Connector, node: Node) -> Result<MultiplexedConnection, String> {
+    let mut connection = connector.connect_beside_at(Some(node)).await.map_err(|error| error.to_string())?;
+    load_script(&mut connection).await.map_err(|error| error.to_string())?;
+    Ok(connection)
 }
 
 // === impl Link ===

@@ -91,7 +91,7 @@ impl RedisStore {
         };
         let shared = Arc::new(Shared::new(options));
         let (reached_sender, reached) = watch::channel(false);
-        let detours_max = 4 * options.calls_in_flight;
+        let detours_max = 4 * options.calls_in_flight * options.decisions_max;
         tasks.spawn(batch::Batcher::new(Arc::clone(&shared), connector, reached_sender, detours_max).run());
         RedisStore { desk: Arc::new(Desk(shared)), reached }
     }

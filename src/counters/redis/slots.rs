@@ -67,7 +67,10 @@ impl SlotStore {
                 return Err(StoreError::Overloaded { waiting: UNDER_WAY_MAX });
             };
             match in_time(&mut call, store.connector.node_of(slot)).await {
-                Some(Ok(node)) => store.detours.follow(call, Redirect::Moved(node.clone()), None, node).await,
+                Some(Ok(node)) => {
+                    // One decision is never taken apart.
+                    drop(store.detours.follow(call, Redirect::Moved(node.clone()), None, node).await);
+                }
                 Some(Err(reason)) => call.fail(&StoreError::Unreachable { reason }),
                 None => {}
             }

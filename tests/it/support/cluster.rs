@@ -87,6 +87,11 @@ impl Cluster {
         self.nodes[master].redis.stop();
     }
 
+    /// Has a master hang: its connections stay open, and nothing is answered.
+    pub(crate) fn pause(&mut self, master: usize) {
+        self.nodes[master].redis.pause();
+    }
+
     /// The replica that a master had at the start.
     pub(crate) fn replica(&self, master: usize) -> &Node {
         &self.nodes[self.masters + master]
@@ -143,7 +148,9 @@ impl Cluster {
             // A key that has gone meanwhile is no key to move.
             let _: String = migrate.query_async(&mut connection).await.unwrap();
         }
-        for node in [to, from].into_iter().chain(self.masters()) {
+        // The target first is the rule; the source first leaves a moment in which each names the other.
+        let first = if slot.is_multiple_of(2) { [to, from] } else { [from, to] };
+        for node in first.into_iter().chain(self.masters()) {
             node.tell(&format!("CLUSTER SETSLOT {slot} NODE {}", to.id)).await;
         }
         moved

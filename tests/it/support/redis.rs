@@ -92,6 +92,11 @@ impl Redis {
         drop(std::fs::remove_file(self.folder.path().join("dump.rdb")));
     }
 
+    /// Stops it where it is: its connections stay open, and nothing is answered.
+    pub(crate) fn pause(&mut self) {
+        self.process.as_mut().expect("it runs").pause();
+    }
+
     /// Kills it when it has saved what it holds, which is there when it is started again.
     pub(crate) async fn stop_saved(&mut self) {
         assert_eq!(self.ask("SAVE").await, "+OK");

@@ -26,10 +26,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = into.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, into))?;
-        if into.filled().len() > before {
-            if let Some(first) = self.first.take() {
-                first.cancel();
-            }
+        if into.filled().len() > before
+            && let Some(first) = self.first.take()
+        {
+            first.cancel();
         }
         Poll::Ready(Ok(()))
     }

@@ -38,6 +38,10 @@ const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit
 /// Longest answer: those of the most descriptors a request may have stay far below.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
+/// Over TLS 1.3 a server says so after the handshake, and closes: whether its word arrives before our first write fails is
+/// chance.
+const WANTS_CERTIFICATE: &str = "; it may want a client certificate: --certificate-file and --key-file";
+
 /// How long a broken connection may take to say why.
 const LAST_WORD_TIME: Duration = Duration::from_millis(200);
 
@@ -85,32 +89,35 @@ async fn exchange(
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
             match tls {
-                None => exchange_over(stream, address, request, patience).await,
+                None => exchange_over(stream, address, request, patience, "").await,
                 Some(tls) => {
                     let sealed = tls.seal_for(Some("h2"), stream, host).await.map_err(unreachable)?;
-                    exchange_over(sealed, address, request, patience).await
+                    let hint = if tls.identity.is_none() { WANTS_CERTIFICATE } else { "" };
+                    exchange_over(sealed, address, request, patience, hint).await
                 }
             }
         }
         Address::Unix(path) => {
             let stream = UnixStream::connect(path).await.map_err(unreachable)?;
-            exchange_over(stream, address, request, patience).await
+            exchange_over(stream, address, request, patience, "").await
         }
     }
 }
 
+/// `hint` says what it may be if the connection breaks.
 async fn exchange_over(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     address: &Address,
     request: &RateLimitRequest,
     patience: Duration,
+    hint: &str,
 ) -> Result<RateLimitResponse, CallError> {
     let odd = |reason: &dyn std::fmt::Display| CallError::Odd {
         address: address.clone(),
         reason: say::printable(&reason.to_string()),
     };
     // HTTP/2 says that the connection broke; why, says what lies below.
-    let broken = |error: &hyper::Error| odd(&deepest(error));
+    let broken = |error: &hyper::Error| odd(&format!("{}{hint}", deepest(error)));
     let (mut sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
     // It ends with the sender, or with the runtime.

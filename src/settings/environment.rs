@@ -63,7 +63,9 @@ const ALIASES: &[Alias] = &[
     alias("CONFIG_GRPC_XDS_NODE_METADATA", "rules.xds.node_metadata", same),
     alias("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", "rules.xds.headers", same),
     alias("FORCE_START_WITHOUT_INITIAL_CONFIG", "rules.xds.start_without_rules", same),
-    alias("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "rules.xds.message_bytes_max", whole),
+    alias("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "rules.xds.message_bytes_max", |text| {
+        within(&whole(text), 64 << 10, 1 << 30)
+    }),
     alias("XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", "rules.xds.backoff.initial", same),
     alias("XDS_CLIENT_BACKOFF_MAX_INTERVAL", "rules.xds.backoff.max", same),
     alias("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", "rules.xds.backoff.factor", same),

@@ -222,6 +222,16 @@ mod tests {
     }
 
     #[test]
+    fn a_message_size_that_means_no_limit_means_our_largest() {
+        for (text, bytes) in [("2147483647", 1 << 30), ("0x400000", 4 << 20), ("1", 64 << 10)] {
+            let set = [("CONFIG_TYPE", "GRPC_XDS_SOTW"), ("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", text)];
+            let (settings, _) = Settings::load(None, set).unwrap();
+            let RuleSource::Xds(xds) = settings.rules.source else { panic!("rules come by xDS") };
+            assert_eq!(xds.server.message_bytes_max, bytes, "{text}");
+        }
+    }
+
+    #[test]
     fn every_wrong_value_is_told_at_once() {
         let wrong = [
             ("CONFIG_TYPE", "DELTA"),

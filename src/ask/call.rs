@@ -46,7 +46,7 @@ const WANTS_CERTIFICATE: &str = "; it may want a client certificate: --certifica
 const LAST_WORD_TIME: Duration = Duration::from_millis(200);
 
 /// Names of gRPC's status codes, by number.
-const CODES: [&str; 17] = [
+pub(crate) const CODES: [&str; 17] = [
     "OK",
     "CANCELLED",
     "UNKNOWN",

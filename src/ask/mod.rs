@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::Args;
 
 use self::address::Address;
+pub(crate) use self::call::CODES;
 use self::tls::TlsOptions;
 use crate::proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use crate::settings::{GrpcSettings, text};

@@ -16,6 +16,7 @@
 mod environment;
 mod error;
 mod grpc_tls;
+mod identity;
 mod log;
 mod meaning;
 mod metrics;

@@ -6,10 +6,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::identity::identity;
 use super::meaning::Reader;
 use super::redis_url::{PORT, RedisAddress, RedisCredentials, RedisSentinels, RedisUrl, Secret};
 use super::{RedisServer, RedisSettings};
-use crate::counters::redis::{Identity, NameCheck, Tls};
+use crate::counters::redis::{NameCheck, Tls};
 
 const TIMEOUT_MIN: Duration = Duration::from_millis(10);
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
@@ -70,25 +71,10 @@ pub(super) fn redis(read: &mut Reader<'_>) -> Option<RedisSettings> {
 /// How TLS is spoken where it is.
 fn tls(read: &mut Reader<'_>) -> Tls {
     let ca_file = read.optional("store.redis.tls.ca_file").map(PathBuf::from);
-    let certificate_file = read.optional("store.redis.tls.certificate_file").map(PathBuf::from);
-    let key_file = read.optional("store.redis.tls.key_file").map(PathBuf::from);
     let server_name = read.optional("store.redis.tls.server_name");
     let name_check =
         if read.switch("store.redis.tls.verify_hostname") { NameCheck::Checked } else { NameCheck::Skipped };
-    let identity = match (certificate_file, key_file) {
-        (Some(certificate_file), Some(key_file)) => Some(Identity { certificate_file, key_file }),
-        (None, None) => None,
-        (Some(_), None) => {
-            let place = read.place("store.redis.tls.certificate_file");
-            read.conflict(format!("{place} names a certificate, but store.redis.tls.key_file is empty; set both"));
-            None
-        }
-        (None, Some(_)) => {
-            let place = read.place("store.redis.tls.key_file");
-            read.conflict(format!("{place} names a key, but store.redis.tls.certificate_file is empty; set both"));
-            None
-        }
-    };
+    let identity = identity(read, "store.redis.tls", true);
     Tls { ca_file, identity, server_name, name_check }
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
+use super::identity::identity;
 use super::meaning::Reader;
 use super::text::{self, Parsed};
-use crate::tls::{Identity, NameCheck, Tls};
+use crate::tls::{NameCheck, Tls};
 use crate::trace::sampling::Share;
 use crate::trace::{CollectorOptions, Protocol, TraceOptions, is_protocols_own};
 
@@ -82,24 +83,8 @@ fn resource(read: &mut Reader<'_>) -> Vec<(String, String)> {
 
 /// How TLS is spoken. Half a pair of files is a mistake only if calls are traced.
 fn tls(read: &mut Reader<'_>, is_enabled: bool) -> Tls {
-    let mut file = |path: &str| read.optional(path).map(PathBuf::from);
-    let ca_file = file("tracing.tls.ca_file");
-    let (certificate_file, key_file) = (file("tracing.tls.certificate_file"), file("tracing.tls.key_file"));
-    let identity = match (certificate_file, key_file) {
-        (Some(certificate_file), Some(key_file)) => Some(Identity { certificate_file, key_file }),
-        (None, None) => None,
-        (Some(_), None) if is_enabled => {
-            let place = read.place("tracing.tls.certificate_file");
-            read.conflict(format!("{place} names a certificate, but tracing.tls.key_file is empty; set both"));
-            None
-        }
-        (None, Some(_)) if is_enabled => {
-            let place = read.place("tracing.tls.key_file");
-            read.conflict(format!("{place} names a key, but tracing.tls.certificate_file is empty; set both"));
-            None
-        }
-        (Some(_), None) | (None, Some(_)) => None,
-    };
+    let ca_file = read.optional("tracing.tls.ca_file").map(PathBuf::from);
+    let identity = identity(read, "tracing.tls", is_enabled);
     Tls { ca_file, identity, server_name: None, name_check: NameCheck::Checked }
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
+use super::identity::identity;
 use super::meaning::Reader;
 use super::text::{self, Parsed};
-use crate::tls::{Identity, NameCheck, Tls};
+use crate::tls::{NameCheck, Tls};
 use crate::xds::{CallHeaders, Pauses, XdsAddress, XdsServer};
 
 /// Where rules come from.
@@ -70,24 +71,9 @@ pub(super) fn source(read: &mut Reader<'_>) -> RuleSource {
 /// How TLS is spoken, if it is. Files that are named while it is off are left alone, as in the reference service.
 fn tls(read: &mut Reader<'_>) -> Option<Tls> {
     let is_enabled = read.switch("rules.xds.tls.enabled");
-    let mut file = |path: &str| read.optional(path).map(PathBuf::from);
-    let ca_file = file("rules.xds.tls.ca_file");
-    let certificate_file = file("rules.xds.tls.certificate_file");
-    let key_file = file("rules.xds.tls.key_file");
+    let ca_file = read.optional("rules.xds.tls.ca_file").map(PathBuf::from);
     let server_name = read.optional("rules.xds.tls.server_name");
-    let identity = match (certificate_file, key_file) {
-        (Some(certificate_file), Some(key_file)) => Some(Identity { certificate_file, key_file }),
-        (None, None) => None,
-        (certificate, _) => {
-            let (set, empty) =
-                if certificate.is_some() { ("certificate_file", "key_file") } else { ("key_file", "certificate_file") };
-            if is_enabled {
-                let place = read.place(&format!("rules.xds.tls.{set}"));
-                read.conflict(format!("{place} is set, but rules.xds.tls.{empty} is empty; set both"));
-            }
-            None
-        }
-    };
+    let identity = identity(read, "rules.xds.tls", is_enabled);
     is_enabled.then_some(Tls { ca_file, identity, server_name, name_check: NameCheck::Checked })
 }
 

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::fields::Fields;
+use crate::ask::CODES;
 
 /// Bytes before a gRPC message: compressed or not, and its length.
 const PREFIX_LENGTH: usize = 5;
@@ -165,27 +166,8 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
 impl fmt::Display for Failure {
     /// The name under which it is counted: gRPC's own where there is one.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const STATUSES: [&str; 17] = [
-            "OK",
-            "CANCELLED",
-            "UNKNOWN",
-            "INVALID_ARGUMENT",
-            "DEADLINE_EXCEEDED",
-            "NOT_FOUND",
-            "ALREADY_EXISTS",
-            "PERMISSION_DENIED",
-            "RESOURCE_EXHAUSTED",
-            "FAILED_PRECONDITION",
-            "ABORTED",
-            "OUT_OF_RANGE",
-            "UNIMPLEMENTED",
-            "INTERNAL",
-            "UNAVAILABLE",
-            "DATA_LOSS",
-            "UNAUTHENTICATED",
-        ];
         match *self {
-            Failure::Grpc(status) => match STATUSES.get(usize::from(status)) {
+            Failure::Grpc(status) => match CODES.get(usize::from(status)) {
                 Some(name) => formatter.write_str(name),
                 None => write!(formatter, "GRPC_STATUS_{status}"),
             },

@@ -123,9 +123,10 @@ impl Redis {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// Its whole answer to an inline command of somebody who knows its password.
+    /// Its whole answer to an inline command of somebody who knows its password. It is asked again when the connection
+    /// breaks: a server that becomes master or replica is made to close those of all its clients.
     pub(crate) async fn ask_as(&self, password: &str, command: &str) -> String {
-        ask_as(self.port, password, command).await.expect("Redis answers")
+        eventually("Redis answers", PATIENCE, async || ask_as(self.port, password, command).await).await
     }
 
     /// How often each command was called by a client or a script, by its own count. INFO and PING are left out: tests
@@ -166,11 +167,14 @@ pub(crate) async fn ask_as(port: u16, password: &str, command: &str) -> Option<S
     Some(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// What lies under a key of any bytes.
+/// What lies under a key of any bytes, asked again as [`Redis::ask_as`] does.
 pub(crate) async fn value_of(redis: &Redis, password: &str, key: &[u8]) -> Option<Vec<u8>> {
     let client = ::redis::Client::open(format!("redis://:{password}@127.0.0.1:{}", redis.port())).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    ::redis::cmd("GET").arg(key).query_async(&mut connection).await.unwrap()
+    eventually("Redis tells what it holds", PATIENCE, async || {
+        let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+        ::redis::cmd("GET").arg(key).query_async(&mut connection).await.ok()
+    })
+    .await
 }
 
 /// The first line that a Redis answers to an inline command; `None` if it can't be reached.

@@ -108,7 +108,7 @@ async fn a_head_of_too_many_headers_is_refused_over_http2() {
         if kind == Kind::Ours {
             // The library answers the second itself, and nothing of it is logged.
             stage.expect_protocol_error("http2.too_many_headers");
-            stage.finish().await;
+            stage.finish(None).await;
         }
     }
 }

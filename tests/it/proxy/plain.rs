@@ -212,6 +212,6 @@ async fn a_path_or_host_that_is_none_after_its_rewriting_leads_nowhere_else() {
     // In HTTP/2 a connection begins with words of its own.
     assert!(!heads.iter().any(|head| head.starts_with("GET")), "{heads:?}");
     assert_eq!(stage.get("/hello").await, 200);
-    let told = stage.finish().await.join("\n");
+    let told = stage.finish(None).await.join("\n");
     assert_eq!(told.matches(" 400 - rewritten_to_no_path_or_host ").count(), 9, "{told}");
 }

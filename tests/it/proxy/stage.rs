@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
 
 use super::subject::{Kind, Subject};
 use super::upstream::Scripted;
@@ -105,7 +106,8 @@ pub(super) async fn same_with(
     for kind in [Kind::Envoy, Kind::Ours] {
         let Some(mut stage) = Stage::start_with(kind, arguments, &config).await else { return };
         play(&mut stage).await;
-        transcripts.push(stage.finish().await);
+        let before = transcripts.first().cloned();
+        transcripts.push(stage.finish(before).await);
     }
     let [envoy, ours] = &transcripts[..] else { unreachable!("there are two") };
     if envoy != ours {
@@ -203,8 +205,9 @@ impl Stage {
         self.protocol_errors.push(details.to_owned());
     }
 
-    /// The transcript, with the access log and what the counters have become.
-    pub(super) async fn finish(mut self) -> Vec<String> {
+    /// The transcript, with the access log and what the counters have become. A connection may be given up a moment
+    /// after the answer that it is given up for: counters that are not `like` those of another are read again for a while.
+    pub(super) async fn finish(mut self, like: Option<Vec<String>>) -> Vec<String> {
         let nobody = |line: &str| {
             // Ports that only one of the two has been given.
             line.split(' ')
@@ -231,15 +234,27 @@ impl Stage {
             let line = nobody(&line.replace(&format!("127.0.0.1:{port}"), "UPSTREAM"));
             self.transcript.push(format!("log: {line}"));
         }
-        let after = self.counters().await;
-        for (name, value) in after {
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            let mut told = self.transcript.clone();
+            told.extend(self.changes().await);
+            if like.as_ref().is_none_or(|like| *like == told) || Instant::now() > patience {
+                return told;
+            }
+        }
+    }
+
+    /// What the counters have become since the start.
+    async fn changes(&self) -> Vec<String> {
+        let mut changes = Vec::new();
+        for (name, value) in self.counters().await {
             let before = self.before.get(&name).copied().unwrap_or_default();
             let is_counted = !self.is_loose || !(name.contains("_rq") || name.contains("none_healthy"));
             if value != before && is_counted {
-                self.transcript.push(format!("{name}: {before} -> {value}"));
+                changes.push(format!("{name}: {before} -> {value}"));
             }
         }
-        self.transcript
+        changes
     }
 
     async fn counters(&self) -> BTreeMap<String, u64> {

@@ -22,6 +22,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::support::cluster::{Cluster, PASSWORD, alone, store, tagged};
 use crate::support::redis::{Redis, free_port, value_of};
+use crate::support::relay::Relay;
 use crate::support::store::{BATCH, server};
 use crate::support::tidegate::{Launch, Tidegate};
 use crate::support::{PATIENCE, eventually};
@@ -239,6 +240,31 @@ fn without_lanes(connector: &Connector) -> SpreadStore {
     let lanes = lanes.map(|lane| RedisStore::start(lane, BATCH, &TaskTracker::new()));
     let slots = SlotStore::new(connector).expect("it leads to a cluster");
     SpreadStore::new(Reach::Cluster(Box::new(InCluster { lanes, slots })), None)
+}
+
+#[tokio::test]
+async fn many_who_need_the_map_ask_once_although_those_who_came_first_have_left() {
+    let Some((node, _)) = alone().await else { return };
+    let relay = Relay::to(&node).await;
+    relay.hold();
+    // A node is waited for far longer than anybody here waits for an answer.
+    let timeouts = Timeouts { connect: 10 * PATIENCE, response: PATIENCE };
+    let store = without_lanes(&Connector::new(named(relay.port()), timeouts));
+    for _ in 0..20 {
+        let answer = ask(&store, [shared(1)], Duration::from_millis(5)).await;
+        assert!(answer.is_err(), "nobody knows yet where the counter is: {answer:?}");
+    }
+    let mut asking = JoinSet::new();
+    for user in 0..200 {
+        let store = store.clone();
+        asking.spawn(async move { ask(&store, [shared(user)], PATIENCE).await.map(|tallies| tallies[0].used) });
+    }
+    eventually("the node is asked", PATIENCE, async || (relay.connections() > 0).then_some(())).await;
+    relay.release();
+    let used: Result<Vec<u64>, StoreError> = asking.join_all().await.into_iter().collect();
+    assert_eq!(used.expect("all are answered"), vec![1; 200], "those who left were not charged");
+    assert_eq!(node.calls().await.get("cluster|slots"), Some(&1));
+    assert_eq!(relay.connections(), 1, "the question of the first was that of all");
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@ mod route;
 pub mod script;
 mod sentinel;
 mod shared;
+mod single_flight;
 mod slots;
 mod socket;
 mod wire;

@@ -3,22 +3,23 @@
 //! Several are asked at once for their map and their configuration epoch: the masters of the last map, then those of the
 //! settings. As soon as more than half of those asked have answered, the map of the highest epoch holds, as among
 //! themselves: a node that was cut off has the map of before. What all lanes and cores need is asked once for all of
-//! them. A map that is wrong all the same costs a redirect: the node that it names knows better.
+//! them, whoever of them goes away meanwhile (`single_flight`). A map that is wrong all the same costs a redirect: the node
+//! that it names knows better. Whoever finds it wrong says so; then all wait for one new map.
 
 use std::fmt;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::Value;
-use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::cluster::Topology;
 use super::greeting::{Greeted, greet, send};
 use super::link::{Address, Server};
 use super::redirect::Node;
+use super::single_flight::SingleFlight;
 use super::socket;
 
 /// What is known of a cluster. Clones share it.
@@ -29,15 +30,14 @@ pub(super) struct Nodes {
     named: Arc<[Node]>,
     /// Time in which a node must answer.
     patience: Duration,
+    maps: Arc<SingleFlight<Arc<Topology>>>,
     known: Arc<Mutex<Known>>,
-    /// The last map, for whoever can't wait, until somebody finds it wrong.
-    at_hand: Arc<std::sync::Mutex<Option<Arc<Topology>>>>,
 }
 
 #[derive(Default)]
 struct Known {
-    /// When the nodes were asked last, and what they said.
-    latest: Option<(Instant, Result<Arc<Topology>, String>)>,
+    /// The last map, until somebody finds it wrong.
+    at_hand: Option<Arc<Topology>>,
     /// Masters of the last map.
     learned: Vec<Node>,
     /// How often nodes were asked: others each time, if there are many.
@@ -50,7 +50,7 @@ struct Said {
     topology: Topology,
 }
 
-/// An answer younger than this needn't be asked for again.
+/// An answer younger than this isn't asked for again: nodes are asked so often at most, however many doubt the map.
 const FRESH: Duration = Duration::from_millis(500);
 
 /// Most nodes that are asked at once.
@@ -65,32 +65,20 @@ impl Nodes {
     pub(super) fn new(server: Arc<Server>, named: &[Node], connect_timeout: Duration) -> Nodes {
         // A node that is a black hole must leave time for the one that is looked for.
         let patience = connect_timeout / 3;
-        Nodes { server, named: named.into(), patience, known: Arc::default(), at_hand: Arc::default() }
+        let maps = Arc::new(SingleFlight::new(FRESH));
+        Nodes { server, named: named.into(), patience, maps, known: Arc::default() }
     }
 
     /// The master that serves a slot. The error is a sentence.
     pub(super) async fn master(&self, slot: u16) -> Result<Node, String> {
-        let mut known = self.known.lock().await;
-        let latest = known.latest.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(_, said)| said.clone());
-        let topology = match latest {
-            Some(said) => said,
-            None => {
-                let said = self.ask_several(known.next(&self.named)).await.map(Arc::new);
-                if let Ok(topology) = &said {
-                    known.learned = topology.masters(LEARNED_MAX);
-                }
-                known.latest = Some((Instant::now(), said.clone()));
-                said
-            }
-        }?;
-        *self.at_hand() = Some(Arc::clone(&topology));
+        let topology = self.maps.answer(|| self.clone().ask_anew()).await?;
         let master = topology.master(slot).map(|(host, port)| (host.to_owned(), port));
         master.ok_or_else(|| format!("no node serves slot {slot}; {} of 16384 slots are served", topology.served()))
     }
 
     /// The same, by the last map if nobody has found that wrong.
     pub(super) async fn likely_master(&self, slot: u16) -> Result<Node, String> {
-        let at_hand = self.at_hand().clone();
+        let at_hand = self.known().at_hand.clone();
         match at_hand.as_ref().and_then(|topology| topology.master(slot)) {
             Some((host, port)) => Ok((host.to_owned(), port)),
             None => self.master(slot).await,
@@ -99,11 +87,20 @@ impl Nodes {
 
     /// The last map was found wrong.
     pub(super) fn doubt(&self) {
-        *self.at_hand() = None;
+        self.known().at_hand = None;
     }
 
-    fn at_hand(&self) -> MutexGuard<'_, Option<Arc<Topology>>> {
-        self.at_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask_anew(self) -> Result<Arc<Topology>, String> {
+        let nodes = self.known().next(&self.named);
+        let topology = Arc::new(self.ask_several(nodes).await?);
+        let mut known = self.known();
+        known.learned = topology.masters(LEARNED_MAX);
+        known.at_hand = Some(Arc::clone(&topology));
+        Ok(topology)
     }
 
     async fn ask_several(&self, nodes: Vec<Node>) -> Result<Topology, String> {

@@ -3,6 +3,8 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -18,6 +20,7 @@ pub(crate) struct Relay {
     address: SocketAddr,
     answers: watch::Sender<Passing>,
     cuts: watch::Sender<u32>,
+    connections: Arc<AtomicU32>,
     server: JoinHandle<()>,
 }
 
@@ -37,16 +40,23 @@ impl Relay {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (answers, cuts) = (watch::Sender::new(Passing::All), watch::Sender::new(0));
+        let connections = Arc::new(AtomicU32::new(0));
         let server = {
-            let (answers, cuts) = (answers.clone(), cuts.clone());
+            let (answers, cuts, made) = (answers.clone(), cuts.clone(), Arc::clone(&connections));
             tokio::spawn(async move {
                 let mut connections = JoinSet::new();
                 while let Ok((client, _)) = listener.accept().await {
+                    made.fetch_add(1, Ordering::Relaxed);
                     connections.spawn(relayed(client, target, answers.clone(), cuts.subscribe()));
                 }
             })
         };
-        Relay { address, answers, cuts, server }
+        Relay { address, answers, cuts, connections, server }
+    }
+
+    /// How many connections were made to it.
+    pub(crate) fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     pub(crate) fn port(&self) -> u16 {

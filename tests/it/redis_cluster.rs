@@ -1,5 +1,7 @@
 //! Redis Cluster: counters and records in seventeen slots, wherever these are, and however they move meanwhile.
 
+mod tls;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Redis over TLS: a real server with certificates of a made-up authority, and one sentence for each thing that can be
 //! wrong with them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use smallvec::smallvec;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::support::redis::{Redis, free_port};
+use crate::support::redis_tls::{self, file, stranger};
 use crate::support::store::{BATCH, reached, server};
 use crate::support::tidegate::Launch;
 use crate::support::{PATIENCE, eventually};
@@ -35,15 +36,6 @@ struct TlsRedis {
     port: u16,
 }
 
-fn file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/certificates/redis").join(name)
-}
-
-/// An authority that has signed none of the certificates here.
-fn stranger() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/certificates/ca.pem")
-}
-
 impl TlsRedis {
     /// One that shows this certificate.
     async fn start(certificate: &str, clients: Clients) -> Option<TlsRedis> {
@@ -54,16 +46,9 @@ impl TlsRedis {
                 Clients::Anybody => "no",
                 Clients::WithCertificate => "yes",
             };
-            let path = |name| file(name).display().to_string();
-            let (tls_port, certificate) = (port.get().to_string(), path(certificate));
-            let arguments = [
-                ["--tls-port", &tls_port],
-                ["--tls-cert-file", &certificate],
-                ["--tls-key-file", &path("server.key")],
-                ["--tls-ca-cert-file", &path("ca.pem")],
-                ["--tls-auth-clients", clients],
-            ];
-            arguments.as_flattened().iter().map(|argument| (*argument).to_owned()).collect()
+            let mut arguments = redis_tls::arguments(port.get(), certificate);
+            arguments.extend(["--tls-auth-clients", clients].map(str::to_owned));
+            arguments
         };
         let redis = Redis::start_with(arguments).await?;
         Some(TlsRedis { redis, port: port.get() })

@@ -8,12 +8,13 @@ use redis::aio::MultiplexedConnection;
 use tidegate::counters::any::{AnyStore, InRedis};
 use tidegate::counters::redis::cluster::{SLOTS, Topology};
 use tidegate::counters::redis::lanes::{Lane, halves};
-use tidegate::counters::redis::{Address, Connector, RedisStore, Server, SlotStore, Timeouts};
+use tidegate::counters::redis::{Address, Connector, RedisStore, Server, SlotStore, Timeouts, Tls};
 use tidegate::counters::spread::{InCluster, Reach, SpreadStore};
 use tidegate::key::CounterKey;
 use tokio_util::task::TaskTracker;
 
 use super::redis::{Redis, free_port};
+use super::redis_tls;
 use super::store::{BATCH, reached, server};
 use super::{PATIENCE, eventually};
 
@@ -21,11 +22,15 @@ use super::{PATIENCE, eventually};
 pub(crate) struct Cluster {
     nodes: Vec<Node>,
     masters: usize,
+    /// How its clients speak, if over TLS.
+    tls: Option<Tls>,
 }
 
 /// A process of a cluster.
 pub(crate) struct Node {
     pub(crate) redis: Redis,
+    /// Where it speaks TLS, if it does: to clients, and to the other nodes.
+    tls_port: Option<u16>,
     bus: u16,
     id: String,
 }
@@ -41,9 +46,26 @@ impl Cluster {
     pub(crate) async fn start(masters: usize, with_replicas: bool) -> Option<Cluster> {
         let mut nodes = Vec::new();
         for _ in 0..if with_replicas { 2 * masters } else { masters } {
-            nodes.push(Node::start().await?);
+            nodes.push(Node::start(None).await?);
         }
-        let cluster = Cluster { nodes, masters };
+        Some(Cluster { nodes, masters, tls: None }.put_together().await)
+    }
+
+    /// Masters that speak TLS, to each other as well, each of which shows one of these certificates. Only tests ask them
+    /// in the clear.
+    pub(crate) async fn start_over_tls(certificates: &[&str]) -> Option<Cluster> {
+        let mut nodes = Vec::new();
+        for certificate in certificates {
+            nodes.push(Node::start(Some(certificate)).await?);
+        }
+        let tls = Tls { ca_file: Some(redis_tls::file("ca.pem")), ..Tls::default() };
+        Some(Cluster { masters: nodes.len(), nodes, tls: Some(tls) }.put_together().await)
+    }
+
+    /// The same nodes, once they are a cluster.
+    async fn put_together(self) -> Cluster {
+        let Cluster { masters, .. } = self;
+        let cluster = self;
         for (number, node) in cluster.nodes.iter().enumerate() {
             node.tell(&format!("CLUSTER SET-CONFIG-EPOCH {}", number + 1)).await;
         }
@@ -52,7 +74,7 @@ impl Cluster {
             node.tell(&format!("CLUSTER ADDSLOTSRANGE {} {}", slot(number), slot(number + 1) - 1)).await;
         }
         for node in &cluster.nodes[1..] {
-            cluster.nodes[0].tell(&format!("CLUSTER MEET 127.0.0.1 {} {}", node.redis.port(), node.bus)).await;
+            cluster.nodes[0].tell(&format!("CLUSTER MEET 127.0.0.1 {} {}", node.port(), node.bus)).await;
         }
         for node in &cluster.nodes {
             eventually("a node knows all the others", PATIENCE, async || {
@@ -74,7 +96,7 @@ impl Cluster {
             })
             .await;
         }
-        Some(cluster)
+        cluster
     }
 
     /// Those that were masters at the start.
@@ -99,13 +121,14 @@ impl Cluster {
 
     /// How it is connected to: by way of two nodes.
     pub(crate) fn server(&self) -> Server {
-        let named = self.nodes.iter().rev().take(2).map(|node| ("127.0.0.1".to_owned(), node.redis.port()));
-        Server { address: Address::Cluster(named.collect()), password: Some(PASSWORD.to_owned()), ..server(0) }
+        let named = self.nodes.iter().rev().take(2).map(|node| ("127.0.0.1".to_owned(), node.port()));
+        let address = Address::Cluster(named.collect());
+        Server { address, tls: self.tls.clone(), password: Some(PASSWORD.to_owned()), ..server(0) }
     }
 
     /// The same as the reference service's variable has it.
     pub(crate) fn reference_url(&self) -> String {
-        let addresses = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.redis.port()));
+        let addresses = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port()));
         addresses.collect::<Vec<_>>().join(",")
     }
 
@@ -143,7 +166,7 @@ impl Cluster {
             }
             moved += keys.len();
             let mut migrate = redis::cmd("MIGRATE");
-            migrate.arg("127.0.0.1").arg(to.redis.port()).arg("").arg(0).arg(30_000);
+            migrate.arg("127.0.0.1").arg(to.port()).arg("").arg(0).arg(30_000);
             migrate.arg("AUTH").arg(PASSWORD).arg("KEYS").arg(keys);
             // A key that has gone meanwhile is no key to move.
             let _: String = migrate.query_async(&mut connection).await.unwrap();
@@ -198,8 +221,9 @@ pub(crate) fn tagged(key: &CounterKey) -> Vec<u8> {
 // === impl Node ===
 
 impl Node {
-    async fn start() -> Option<Node> {
-        let bus = Cell::new(0);
+    /// A node of its own, which speaks TLS if it is given a certificate to show.
+    async fn start(certificate: Option<&str>) -> Option<Node> {
+        let (bus, tls_port) = (Cell::new(0), Cell::new(None));
         let redis = Redis::start_with(|_| {
             bus.set(free_port());
             let bus = bus.get().to_string();
@@ -211,13 +235,35 @@ impl Node {
                 ["--requirepass", PASSWORD],
                 ["--masterauth", PASSWORD],
             ];
-            arguments.concat().into_iter().map(str::to_owned).collect()
+            let mut arguments: Vec<String> = arguments.concat().into_iter().map(str::to_owned).collect();
+            if let Some(certificate) = certificate {
+                let port = free_port();
+                tls_port.set(Some(port));
+                arguments.extend(redis_tls::arguments(port, certificate));
+                // Whom a node calls wants to see a certificate for clients.
+                let [shown, key] =
+                    ["client-rsa.pem", "client-pkcs1.key"].map(|name| redis_tls::file(name).display().to_string());
+                let among_nodes = [
+                    ["--tls-auth-clients", "no"],
+                    ["--tls-cluster", "yes"],
+                    ["--tls-replication", "yes"],
+                    ["--tls-client-cert-file", &shown],
+                    ["--tls-client-key-file", &key],
+                ];
+                arguments.extend(among_nodes.concat().into_iter().map(str::to_owned));
+            }
+            arguments
         })
         .await?;
-        let mut node = Node { redis, bus: bus.get(), id: String::new() };
+        let mut node = Node { redis, tls_port: tls_port.get(), bus: bus.get(), id: String::new() };
         let text = node.ask("CLUSTER MYID").await;
         node.id = text.lines().map(str::trim).find(|line| line.len() == 40).expect("a node has an id").to_owned();
         Some(node)
+    }
+
+    /// Where clients find it.
+    pub(crate) fn port(&self) -> u16 {
+        self.tls_port.unwrap_or_else(|| self.redis.port())
     }
 
     /// Its whole answer to an inline command.

@@ -14,6 +14,7 @@ pub(crate) mod process;
 pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod redis;
+pub(crate) mod redis_tls;
 pub(crate) mod relay;
 pub(crate) mod sentinel;
 pub(crate) mod shop;

@@ -186,6 +186,11 @@ impl Environment {
         layer
     }
 
+    /// The layer of what these variables mean where nothing else is `written`, here or in a file.
+    pub(super) fn implied(&self, written: &Layer) -> Layer {
+        redis_names::implied(self, written)
+    }
+
     /// The part of the layer that comes from names of the reference service.
     fn reference_names(&self, layer: &mut Layer, notes: &mut Vec<Note>, errors: &mut Vec<SettingsError>) {
         for Alias { variable, path, translate } in ALIASES {
@@ -328,13 +333,16 @@ fn level(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sources;
     use super::*;
 
     /// The layer's text for a key, the notes and the errors.
     pub(super) fn read(variables: &[(&str, &str)], path: &str) -> (Option<String>, Vec<String>, Vec<String>) {
         let (mut notes, mut errors) = (Vec::new(), Vec::new());
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let layer = Environment::new(variables).layer(&mut notes, &mut errors);
+        let environment = Environment::new(variables);
+        let written = environment.layer(&mut notes, &mut errors);
+        let layer = sources::merge([written.clone(), environment.implied(&written)]);
         let value = layer.value(path).map(|(value, _)| value.to_string());
         (value, notes.iter().map(Note::to_string).collect(), errors.iter().map(SettingsError::to_string).collect())
     }

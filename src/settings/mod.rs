@@ -288,11 +288,13 @@ impl Settings {
         let defaults = Layer::from_file("the built-in defaults", DEFAULTS, &mut errors);
         let operators = file.map(|(name, text)| Layer::from_file(name, text, &mut errors)).unwrap_or_default();
         let environment = environment.into_iter().map(|(name, value)| (name.into(), value.into()));
-        let environment = Environment::new(environment).layer(&mut notes, &mut errors);
-        let mut merged = sources::merge([defaults.clone(), operators.clone(), environment.clone()]);
-        let written = sources::merge([operators.clone(), environment.clone()]);
+        let environment = Environment::new(environment);
+        let variables = environment.layer(&mut notes, &mut errors);
+        let written = sources::merge([operators.clone(), variables.clone()]);
+        let implied = environment.implied(&written);
+        let mut merged = sources::merge([defaults.clone(), operators.clone(), variables.clone(), implied.clone()]);
         if let Some(profile) = profile::layer(&merged, &written) {
-            merged = sources::merge([defaults.clone(), profile, operators, environment]);
+            merged = sources::merge([defaults.clone(), profile, operators, variables, implied]);
         }
         let settings = meaning::settings(&merged, &defaults, &mut errors);
         match SettingsErrors::try_new(errors) {

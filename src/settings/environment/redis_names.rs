@@ -16,17 +16,17 @@ struct Server {
     group: &'static str,
     /// The key that switches TLS on.
     tls: &'static str,
-    /// Where the reference looks for it when nothing is said; `None` where that means that there is none.
-    url: Option<&'static str>,
 }
 
-const MAIN: Server = Server { prefix: "REDIS_", group: "store.redis", tls: "store.redis.tls.enabled", url: None };
-const PER_SECOND: Server = Server {
-    prefix: "REDIS_PERSECOND_",
-    group: "store.redis.per_second",
-    tls: "store.redis.per_second.tls_enabled",
-    url: Some("/var/run/nutcracker/ratelimitpersecond.sock"),
-};
+const MAIN: Server = Server { prefix: "REDIS_", group: "store.redis", tls: "store.redis.tls.enabled" };
+const PER_SECOND: Server =
+    Server { prefix: "REDIS_PERSECOND_", group: "store.redis.per_second", tls: "store.redis.per_second.tls_enabled" };
+
+/// The switch of the second server.
+const HAS_PER_SECOND: &str = "REDIS_PERSECOND";
+
+/// Where the reference looks for the second server when nothing is said.
+const PER_SECOND_URL: &str = "/var/run/nutcracker/ratelimitpersecond.sock";
 
 /// What the reference's other names for Redis ask for, by the end of the name, and why that is left alone.
 const LEFT_ALONE: &[(&str, &str)] = &[
@@ -49,16 +49,37 @@ pub(super) fn layer(
     errors: &mut Vec<SettingsError>,
 ) {
     Names { server: &MAIN, environment, layer }.read(notes, errors);
-    match environment.get("REDIS_PERSECOND").map(|text| (text, switch(text))) {
+    match environment.get(HAS_PER_SECOND).map(|text| (text, switch(text))) {
         Some((_, Ok(true))) => Names { server: &PER_SECOND, environment, layer }.read(notes, errors),
         Some((text, Err(right))) => errors.push(SettingsError::Invalid {
-            place: "REDIS_PERSECOND".to_owned(),
+            place: HAS_PER_SECOND.to_owned(),
             value: Some(text.to_owned()),
             right,
         }),
         Some((_, Ok(false))) | None => {}
     }
     identity(environment, layer, notes);
+}
+
+/// What the switch of the second server means where nobody has written where that is, in the environment or in a file.
+pub(super) fn implied(environment: &Environment, written: &Layer) -> Layer {
+    let mut layer = Layer::default();
+    let key = |name: &str| format!("{}.{name}", PER_SECOND.group);
+    let is_on = environment.get(HAS_PER_SECOND).is_some_and(|text| switch(text) == Ok(true));
+    // Nodes and sentinels have addresses of their own, and the lack of these is a mistake that is told.
+    let is_single = text(written, &key("type")).is_none_or(|deployment| deployment.eq_ignore_ascii_case("single"));
+    if is_on && is_single && text(written, &key("url")).is_none() {
+        layer.set(&key("url"), HAS_PER_SECOND, ValueKind::String(PER_SECOND_URL.to_owned()));
+    }
+    layer
+}
+
+/// What is written under a key; an empty text counts as none.
+fn text<'l>(layer: &'l Layer, path: &str) -> Option<&'l str> {
+    match layer.value(path) {
+        Some((ValueKind::String(text), _)) => Some(text.as_str()).filter(|text| !text.is_empty()),
+        _ => None,
+    }
 }
 
 /// Reads the variables of one server.
@@ -81,7 +102,7 @@ impl<'e> Names<'e> {
             let name = self.name("TLS");
             self.layer.set(self.server.tls, &name, ValueKind::String(text.to_owned()));
         }
-        match self.get("URL").or(self.server.url) {
+        match self.get("URL") {
             Some(text) if of_sentinels => self.sentinels(text, errors),
             Some(text) if of_cluster => self.set_texts("cluster.addresses", text),
             Some(text) => match with_socket_type(text, self.get("SOCKET_TYPE"), &self.name("URL")) {
@@ -202,8 +223,8 @@ fn with_socket_type(url: &str, socket_type: Option<&str>, variable: &str) -> Res
 mod tests {
     use super::super::tests::{read, value};
     use super::LEFT_ALONE;
-    use crate::settings::StoreKind;
     use crate::settings::redis_url::RedisAddress;
+    use crate::settings::{Settings, StoreKind};
 
     #[test]
     fn the_socket_type_makes_a_path_and_contradicts_nothing() {
@@ -317,9 +338,36 @@ mod tests {
             assert_eq!(value(&set[..4], path), None, "{path}");
         }
         let path = "store.redis.per_second.url";
-        assert_eq!(value(&set[4..], path).as_deref(), Some("/var/run/nutcracker/ratelimitpersecond.sock"));
         let (_, _, errors) = read(&[("REDIS_PERSECOND", "x")], path);
         assert_eq!(errors, ["REDIS_PERSECOND is \"x\", but must be true or false"]);
+    }
+
+    #[test]
+    fn the_references_own_path_of_the_second_server_holds_only_where_nobody_wrote_another() {
+        let load = |file: &str, variables: &[(&str, &str)]| {
+            let always = [("REDIS_PERSECOND", "true"), ("REDIS_URL", "main:1")];
+            let variables = always.iter().chain(variables).copied();
+            let (settings, notes) = Settings::load(Some(("s.yaml", file)), variables).map_err(|e| e.to_string())?;
+            assert_eq!(notes.len(), 0, "{notes:?}");
+            let StoreKind::Redis(redis) = settings.store.kind else { return Err("no Redis".to_owned()) };
+            Ok(redis.per_second.map(|server| server.url.to_string()))
+        };
+        let of_reference = Ok(Some("unix:///var/run/nutcracker/ratelimitpersecond.sock/0".to_owned()));
+        let in_file = "store: {redis: {per_second: {url: 'redis://file:2'}}}";
+        assert_eq!(load("", &[]), of_reference);
+        assert_eq!(load("store: {redis: {per_second: {url: ''}}}", &[]), of_reference);
+        assert_eq!(load(in_file, &[]), Ok(Some("redis://file:2/0".to_owned())));
+        for name in ["REDIS_PERSECOND_URL", "TIDEGATE_STORE_REDIS_PER_SECOND_URL"] {
+            assert_eq!(
+                load(in_file, &[(name, "redis://environment:3")]),
+                Ok(Some("redis://environment:3/0".to_owned()))
+            );
+            assert_eq!(load("", &[(name, "redis://environment:3")]), Ok(Some("redis://environment:3/0".to_owned())));
+        }
+        let nodes = "store: {redis: {per_second: {type: cluster, cluster: {addresses: ['node:4']}}}}";
+        assert_eq!(load(nodes, &[]), Ok(Some("cluster://node:4/0".to_owned())));
+        let lacking = load("", &[("REDIS_PERSECOND_TYPE", "CLUSTER")]).unwrap_err();
+        assert!(lacking.contains("takes store.redis.per_second.cluster.addresses"), "{lacking}");
     }
 
     #[test]

@@ -87,7 +87,10 @@ fn serve(file: Option<PathBuf>) -> Result<(), Failure> {
 
 /// Checks rule files as the service would read them, and reports every mistake.
 fn check(file: Option<PathBuf>, files: &[PathBuf]) -> Result<(), Failure> {
-    let (settings, _notes) = read_settings(file)?;
+    let (settings, notes) = read_settings(file)?;
+    for note in notes {
+        eprintln!("note: {note}");
+    }
     let options = Options { defaults: settings.rules.defaults, merge_domains: settings.rules.merge_domains };
     let sources = read_sources(files);
     let loaded = sources.load(&options);

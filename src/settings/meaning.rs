@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use config::ValueKind;
 
-use super::error::SettingsError;
+use super::error::{Note, SettingsError};
 use super::grpc_tls;
 use super::log::{LogFilter, LogFormat, LogSettings};
 use super::metrics;
@@ -44,8 +44,13 @@ const KEY_PREFIX_BYTES_MAX: usize = 64;
 const PATHS_MAX: usize = 1_000;
 
 /// The settings that the merged layers mean. Where `errors` has grown, they must not be used.
-pub(super) fn settings(merged: &Layer, defaults: &Layer, errors: &mut Vec<SettingsError>) -> Settings {
-    let mut read = Reader { merged, defaults, errors };
+pub(super) fn settings(
+    merged: &Layer,
+    defaults: &Layer,
+    notes: &mut Vec<Note>,
+    errors: &mut Vec<SettingsError>,
+) -> Settings {
+    let mut read = Reader { merged, defaults, notes, errors };
     let Ports { grpc, http, admin, debug } = ports(&mut read);
     Settings {
         grpc,
@@ -272,6 +277,7 @@ fn key_prefix(text: &str) -> Parsed<String> {
 pub(super) struct Reader<'r> {
     merged: &'r Layer,
     defaults: &'r Layer,
+    notes: &'r mut Vec<Note>,
     errors: &'r mut Vec<SettingsError>,
 }
 
@@ -348,18 +354,29 @@ impl Reader<'_> {
         self.merged.place(path).unwrap_or(path).to_owned()
     }
 
+    /// Where the default of a key is: its place if nobody has set it.
+    pub(super) fn default_place(&self, path: &str) -> Option<&str> {
+        self.defaults.place(path)
+    }
+
     /// How many mistakes there are so far.
     pub(super) fn mistakes(&self) -> usize {
         self.errors.len()
     }
 
-    /// Takes back those of the mistakes found after so many others whose place is forgiven.
-    pub(super) fn forgive(&mut self, after: usize, is_forgiven: impl Fn(&str) -> bool) {
-        let mut index = 0;
-        self.errors.retain(|error| {
-            index += 1;
-            index <= after || !matches!(error, SettingsError::Invalid { place, .. } if is_forgiven(place))
-        });
+    /// Takes back those of the mistakes found after so many others whose place is forgiven, and gives them.
+    pub(super) fn forgive(&mut self, after: usize, is_forgiven: impl Fn(&str) -> bool) -> Vec<SettingsError> {
+        let is_forgiven =
+            |error: &SettingsError| matches!(error, SettingsError::Invalid { place, .. } if is_forgiven(place));
+        let mut found = self.errors.split_off(after);
+        let forgiven = found.extract_if(.., |error| is_forgiven(error)).collect();
+        self.errors.append(&mut found);
+        forgiven
+    }
+
+    /// Notes something that stops nothing.
+    pub(super) fn note(&mut self, sentence: String) {
+        self.notes.push(Note::new(sentence));
     }
 
     pub(super) fn conflict(&mut self, sentence: String) {

@@ -296,7 +296,7 @@ impl Settings {
         if let Some(profile) = profile::layer(&merged, &written) {
             merged = sources::merge([defaults.clone(), profile, operators, variables, implied]);
         }
-        let settings = meaning::settings(&merged, &defaults, &mut errors);
+        let settings = meaning::settings(&merged, &defaults, &mut notes, &mut errors);
         match SettingsErrors::try_new(errors) {
             None => Ok((settings, notes)),
             Some(errors) => Err(errors),

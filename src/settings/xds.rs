@@ -40,15 +40,22 @@ const LIST_BYTES_MAX: usize = 8 << 10;
 
 const WAIT: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3_600);
 
-/// Reads where rules come from. The keys of xDS are checked in any case.
+/// What the reference service's names for xDS begin with.
+const REFERENCE_NAMES: [&str; 3] = ["CONFIG_GRPC_XDS_", "XDS_CLIENT_", "FORCE_START_WITHOUT_INITIAL_CONFIG"];
+
+/// Reads where rules come from. The keys of xDS are checked in any case, but what is wrong in the reference's names for them
+/// stops no start that needs none: environments keep such variables when rules are taken from files again.
 pub(super) fn source(read: &mut Reader<'_>) -> RuleSource {
+    let mistakes = read.mistakes();
     // Both vocabularies, so that a wrong word is told what is right in either.
     let words = [("files", false), ("xds", true), ("FILE", false), ("GRPC_XDS_SOTW", true)];
     let is_xds = read.choice("rules.source", &words);
+    // A wrong word may have meant either.
+    let is_files = !is_xds && read.mistakes() == mistakes;
     let start_without_rules = read.switch("rules.xds.start_without_rules");
     let server = XdsServer {
         address: read.parsed("rules.xds.server", address),
-        tls: tls(read),
+        tls: tls(read, !is_files),
         node_id: read.parsed("rules.xds.node_id", node_id),
         node_metadata: read.parsed("rules.xds.node_metadata", metadata),
         headers: read.parsed("rules.xds.headers", headers),
@@ -65,15 +72,26 @@ pub(super) fn source(read: &mut Reader<'_>) -> RuleSource {
             jitter: read.switch("rules.xds.backoff.jitter"),
         },
     };
+    if is_files {
+        let is_reference = |place: &str| REFERENCE_NAMES.iter().any(|name| place.starts_with(name));
+        for mistake in read.forgive(mistakes, is_reference) {
+            read.note(format!("{mistake}; it is left alone, because rules come from files"));
+        }
+    }
+    let paths = read.place("rules.paths");
+    if is_xds && Some(paths.as_str()) != read.default_place("rules.paths") {
+        read.note(format!("{paths} is set, but rules come by xDS (rules.source): these files are not read"));
+    }
     if is_xds { RuleSource::Xds(Box::new(XdsSettings { server, start_without_rules })) } else { RuleSource::Files }
 }
 
-/// How TLS is spoken, if it is. Files that are named while it is off are left alone, as in the reference service.
-fn tls(read: &mut Reader<'_>) -> Option<Tls> {
+/// How TLS is spoken, if it is. Files that are named while it is off, or while nobody is `asked`, are left alone, as in the
+/// reference service.
+fn tls(read: &mut Reader<'_>, asked: bool) -> Option<Tls> {
     let is_enabled = read.switch("rules.xds.tls.enabled");
     let ca_file = read.optional("rules.xds.tls.ca_file").map(PathBuf::from);
     let server_name = read.optional("rules.xds.tls.server_name");
-    let identity = identity(read, "rules.xds.tls", is_enabled);
+    let identity = identity(read, "rules.xds.tls", is_enabled && asked);
     is_enabled.then_some(Tls { ca_file, identity, server_name, name_check: NameCheck::Checked })
 }
 
@@ -167,8 +185,11 @@ mod tests {
         for wrong in ["token", "a b:c", "grpc-timeout:1", "x-bin:1", "te:x", "a:b,", "a:\u{7f}"] {
             assert!(headers(wrong).is_err(), "{wrong}");
         }
-        let errors = Settings::load(None, [("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", "secret")]).unwrap_err();
+        let set = [("CONFIG_TYPE", "GRPC_XDS_SOTW"), ("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", "secret")];
+        let errors = Settings::load(None, set).unwrap_err();
         assert!(!errors.to_string().contains("\"secret\""), "{errors}");
+        let (_, notes) = Settings::load(None, [set[1]]).unwrap();
+        assert!(notes.len() == 1 && !notes[0].to_string().contains("\"secret\""), "{notes:?}");
     }
 
     #[test]
@@ -237,11 +258,53 @@ mod tests {
         for (name, _) in wrong {
             assert!(errors.to_string().contains(&format!("{name} is ")), "{name} in {errors}");
         }
-        let lone = [("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true"), ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", "/k")];
+        let lone = [
+            ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
+            ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true"),
+            ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", "/k"),
+        ];
         let errors = Settings::load(None, lone).unwrap_err().to_string();
         assert_eq!(
             errors,
             "CONFIG_GRPC_XDS_CLIENT_TLS_KEY is set, but rules.xds.tls.certificate_file is empty; set both"
         );
+    }
+    #[test]
+    fn what_is_wrong_in_the_references_names_is_only_noted_where_rules_come_from_files() {
+        let wrong = [
+            ("CONFIG_GRPC_XDS_SERVER_URL", "http://x"),
+            ("CONFIG_GRPC_XDS_NODE_ID", "a\nb"),
+            ("FORCE_START_WITHOUT_INITIAL_CONFIG", "yes"),
+            ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "yes"),
+            ("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "-1"),
+            ("XDS_CLIENT_BACKOFF_MAX_INTERVAL", "2h"),
+        ];
+        for source in [None, Some(("CONFIG_TYPE", "FILE"))] {
+            let (settings, notes) = Settings::load(None, wrong.into_iter().chain(source)).unwrap();
+            assert_eq!((settings.rules.source, notes.len()), (RuleSource::Files, wrong.len()), "{notes:?}");
+            for (name, _) in wrong {
+                let is_told = |note: &&str| note.starts_with(&format!("{name} is ")) && note.contains("left alone");
+                assert!(notes.iter().any(|note| is_told(&note.to_string().as_str())), "{name} in {notes:?}");
+            }
+        }
+        let pair = [("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true"), ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", "/k")];
+        assert!(Settings::load(None, pair).is_ok(), "half a pair that nobody shows");
+        let own = Settings::load(None, [("TIDEGATE_RULES_XDS_SERVER", "http://x")]).unwrap_err().to_string();
+        assert!(own.starts_with("TIDEGATE_RULES_XDS_SERVER is "), "{own}");
+    }
+
+    #[test]
+    fn files_that_are_named_beside_xds_are_noted() {
+        let xds = ("CONFIG_TYPE", "GRPC_XDS_SOTW");
+        let notes = |file: &str, variables: &[(&str, &str)]| {
+            let (_, notes) = Settings::load(Some(("s.yaml", file)), variables.iter().copied()).unwrap();
+            notes.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(notes("", &[xds]), [""; 0]);
+        assert_eq!(notes("rules: {paths: [a]}", &[]), [""; 0]);
+        let told = "s.yaml:1: rules.paths is set, but rules come by xDS (rules.source): these files are not read";
+        assert_eq!(notes("rules: {paths: [a]}", &[xds]), [told]);
+        let told = "RUNTIME_ROOT is set, but rules come by xDS (rules.source): these files are not read";
+        assert_eq!(notes("", &[xds, ("RUNTIME_ROOT", "/data")]), [told]);
     }
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::XdsServer;
 use super::answer::Answer;
-use super::connection::{self, Opened};
+use super::connection::{self, NoAnswer, Opened};
 use super::intake::{Intake, Taken};
 use super::outage::{Outage, SETTLED};
 use super::protocol::{Protocol, Verdict};
@@ -127,11 +127,17 @@ impl XdsClient {
         loop {
             let next = tokio::select! {
                 next = opened.answers.next() => next.map(Some),
-                silent = &mut settled, if !stands => silent.map(|()| None).map_err(|_| SILENT.to_owned()),
+                silent = &mut settled, if !stands => silent.map(|()| None).map_err(|_| NoAnswer::Lost(SILENT.to_owned())),
             };
             let answer = match next {
                 Ok(answer) => answer,
-                Err(reason) => return Ended::Lost { reason, served: stands },
+                Err(NoAnswer::Lost(reason)) => return Ended::Lost { reason, served: stands },
+                Err(NoAnswer::Unreadable(reason)) => {
+                    if let Some(intake) = &mut self.intake {
+                        intake.refuse_unread(&reason);
+                    }
+                    return Ended::Lost { reason, served: stands };
+                }
             };
             stands = true;
             self.outage.over(self.metrics.totals());

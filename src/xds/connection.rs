@@ -65,6 +65,15 @@ pub(super) struct Answers {
     why_ended: WhyEnded,
 }
 
+/// Why there is no next answer. Either way the stream is over; the reason is a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NoAnswer {
+    /// The server or the way to it is gone.
+    Lost(String),
+    /// There is one that can't be read so far that it could be refused on the stream.
+    Unreadable(String),
+}
+
 /// Why the connection ended, once it has: the streams on it know less.
 type WhyEnded = Arc<OnceLock<String>>;
 
@@ -217,7 +226,7 @@ impl Asks {
 
 impl Answers {
     /// The next answer; an error where the stream has ended. Nothing is lost if it is dropped while it waits.
-    pub(super) async fn next(&mut self) -> Result<Answer, String> {
+    pub(super) async fn next(&mut self) -> Result<Answer, NoAnswer> {
         loop {
             match &mut self.state {
                 AnswersState::Opening(opening) => {
@@ -226,8 +235,8 @@ impl Answers {
                 }
                 AnswersState::Open(answers) => {
                     return match answers.message().await {
-                        Ok(Some(answer)) => Answer::read(answer),
-                        Ok(None) => Err("it ended the stream".to_owned()),
+                        Ok(Some(answer)) => Answer::read(answer).map_err(NoAnswer::Unreadable),
+                        Ok(None) => Err(NoAnswer::Lost("it ended the stream".to_owned())),
                         Err(status) => Err(self.sentence(&status)),
                     };
                 }
@@ -235,20 +244,20 @@ impl Answers {
         }
     }
 
-    fn sentence(&self, status: &Status) -> String {
+    fn sentence(&self, status: &Status) -> NoAnswer {
         match status.code() {
-            Code::OutOfRange => format!(
+            Code::OutOfRange => NoAnswer::Unreadable(format!(
                 "its answer has more bytes than are read: raise rules.xds.message_bytes_max, which is {}",
                 self.message_bytes_max
-            ),
+            )),
             Code::Unimplemented => {
-                "it serves no rules there (AggregatedDiscoveryService is not known to it)".to_owned()
+                NoAnswer::Lost("it serves no rules there (AggregatedDiscoveryService is not known to it)".to_owned())
             }
             code => {
                 let source = std::error::Error::source(status).map(chain).filter(|source| !source.is_empty());
                 let message = self.why_ended.get().cloned().or(source);
                 let message = message.unwrap_or_else(|| shown(status.message(), SHOWN_MAX));
-                format!("the stream ended: {message} ({code:?})")
+                NoAnswer::Lost(format!("the stream ended: {message} ({code:?})"))
             }
         }
     }

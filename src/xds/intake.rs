@@ -45,6 +45,9 @@ struct Refused {
     had_rules: bool,
 }
 
+/// What stands for the version of an answer that can't be read.
+const UNKNOWN_VERSION: &str = "unknown";
+
 /// Longest reason that is sent to the server, in bytes: it logs it.
 const REASON_BYTES_MAX: usize = 8 << 10;
 
@@ -68,15 +71,26 @@ impl Intake {
             self.metrics.totals().config_load_error.increment();
             Err(Refused { why: "internal error".to_owned(), had_rules: false })
         });
-        let totals = self.metrics.totals();
         let Err(Refused { why, had_rules }) = loaded else {
             self.refusals.end();
-            totals.config_rejected.set(0);
+            self.metrics.totals().config_rejected.set(0);
             self.metrics.xds_accepted(&version);
             return Taken { verdict: Verdict::Accepted, refused_before: 0, had_rules: true };
         };
-        totals.config_rejected.set(1);
-        let (refused_before, telling) = self.refusals.add(self.fingerprints.hash_one(&why), Instant::now());
+        let refused_before = self.refuse(&version, &why);
+        Taken { verdict: Verdict::Refused(bounded(why)), refused_before, had_rules }
+    }
+
+    /// Takes note of an answer that can't even be refused on its stream: which it was is not known.
+    pub(super) fn refuse_unread(&mut self, why: &str) {
+        self.metrics.totals().xds_refused_unreadable.increment();
+        self.refuse(UNKNOWN_VERSION, why);
+    }
+
+    /// Counts a refusal and tells the log, if it is time: how many were before it in a row.
+    fn refuse(&mut self, version: &str, why: &str) -> u32 {
+        self.metrics.totals().config_rejected.set(1);
+        let (refused_before, telling) = self.refusals.add(self.fingerprints.hash_one(why), Instant::now());
         match telling {
             Telling::Known | Telling::Withheld => {}
             Telling::Told { withheld: 0 } => {
@@ -88,7 +102,7 @@ impl Intake {
                  {why}"
             ),
         }
-        Taken { verdict: Verdict::Refused(bounded(why)), refused_before, had_rules }
+        refused_before
     }
 
     fn load(&mut self, answer: &Answer, version: &str) -> Result<(), Refused> {
@@ -205,6 +219,8 @@ mod tests {
         assert_eq!((unreadable.refused_before, unreadable.had_rules), (2, false), "whatever was refused before");
         assert_eq!((totals.xds_refused_unreadable.get(), totals.xds_refused_rules.get()), (1, 2));
         assert_eq!(totals.config_load_error.get(), 2, "the reference service counts mistakes in rules alone");
+        intake.refuse_unread("of its answer: nonsense");
+        assert_eq!((totals.xds_refused_unreadable.get(), totals.config_rejected.get()), (2, 1));
         intake.take(&answer(&[("a", 3)]));
         assert_eq!((generation(&table), totals.config_rejected.get()), (1, 0));
     }

@@ -4,10 +4,17 @@ mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use bytes::Bytes;
 use http::StatusCode;
+use http_body_util::Full;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use pbjson_types::Any;
 use tidegate::proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use tidegate::proto::ratelimit::config::ratelimit::v3::{RateLimitConfig, RateLimitUnit};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::support::client::{Http, request};
@@ -263,9 +270,47 @@ async fn answers_above_four_mebibytes_are_read_and_larger_ones_than_the_setting_
     let what = "the setting is named";
     let is_named = || tidegate.log().contains("raise rules.xds.message_bytes_max, which is 65536");
     eventually(what, PATIENCE, async || is_named().then_some(())).await;
+    becomes(&tidegate, "tidegate_config_rejected", 1.0).await;
+    assert!(metric(&tidegate, "tidegate_xds_refused{reason=\"unreadable\"}").await.unwrap() >= 1.0);
     server.tell(NODE, &[shop(1)]);
     server.is_accepted("2").await;
     assert_eq!(codes(&tidegate, "ada").await, [Code::Ok, Code::OverLimit]);
+    becomes(&tidegate, "tidegate_config_rejected", 0.0).await;
+}
+
+/// A server whose every answer is a whole frame with these bytes in it.
+async fn answering(bytes: &'static [u8]) -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (address, mut server) = (listener.local_addr().unwrap(), JoinSet::new());
+    server.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            let service = service_fn(move |_| async move {
+                let frame = [&[0, 0, 0, 0, u8::try_from(bytes.len()).unwrap()], bytes].concat();
+                let answer = http::Response::builder().header("content-type", "application/grpc");
+                answer.body(Full::<Bytes>::from(frame))
+            });
+            let served = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service);
+            connections.spawn(async move { drop(served.await) });
+        }
+    });
+    (address, server)
+}
+
+#[tokio::test]
+async fn an_answer_that_can_not_be_read_is_counted_as_refused_and_told_once() {
+    // Five bytes are announced, and there are two.
+    let (address, _server) = answering(&[0x0a, 0x05, b'x', b'y']).await;
+    let tidegate = launch(address).setting("FORCE_START_WITHOUT_INITIAL_CONFIG", true).start().await;
+    let refused = "tidegate_xds_refused{reason=\"unreadable\"}";
+    eventually("it is refused more than once", PATIENCE, async || {
+        metric(&tidegate, refused).await.filter(|times| *times >= 2.0).map(drop)
+    })
+    .await;
+    assert_eq!(metric(&tidegate, "tidegate_config_rejected").await, Some(1.0));
+    let log = tidegate.log();
+    let told = "are refused, those in force stay: of its answer: it cannot be decoded";
+    assert_eq!(log.matches(told).count(), 1, "{log}");
 }
 
 #[tokio::test]

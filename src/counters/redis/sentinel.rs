@@ -4,23 +4,29 @@
 //! was cut off names the master of before. As soon as a majority agrees nobody is waited for. What they name is asked
 //! for its role before it is used (`link`), because they may be a moment behind.
 //!
+//! Where no majority is left, as of two sentinels when one has died, the others are not waited for either if they gave no
+//! answer the time before: each look would last as long as the dead are waited for. They are asked all the same, and as
+//! soon as one has answered it counts again.
+//!
 //! A master that was deposed keeps its connections, and takes writes as long as it is cut off from its sentinels. So
 //! a connection is watched ([`Watch::moved`]): once a second the sentinels are asked, and when they name another server
 //! the connection is given up. What all cores need is asked once for all of them.
 
 use std::fmt;
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::Value;
-use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::greeting::{Credentials, Greeted, greet, send};
 use super::link::Address;
+use super::single_flight::SingleFlight;
 use super::socket;
 use crate::tls::Tls;
 
@@ -46,13 +52,26 @@ pub(super) struct Watch {
     tls: Option<Tls>,
     /// Time in which a sentinel must answer.
     patience: Duration,
-    latest: Arc<Mutex<Option<Found>>>,
+    /// Where they say that the master is.
+    master: Arc<SingleFlight<(String, u16)>>,
+    /// The sentinels one by one, in their order.
+    each: Arc<[Single]>,
 }
 
-/// Where the master was.
-struct Found {
-    at: Instant,
-    address: (String, u16),
+/// One of the sentinels. A question that it doesn't answer goes on when nobody waits for it any more.
+struct Single {
+    says: SingleFlight<Named>,
+    /// It gave no answer the last time.
+    is_away: AtomicBool,
+}
+
+/// Whether the answers of the others are enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    /// It answered the last time, or was never asked.
+    Needed,
+    /// It did not.
+    Spared,
 }
 
 /// What one sentinel says.
@@ -74,18 +93,15 @@ impl Watch {
     pub(super) fn new(sentinels: Sentinels, tls: Option<Tls>, connect_timeout: Duration) -> Watch {
         // A sentinel that is a black hole must leave time for the server.
         let patience = connect_timeout / 3;
-        Watch { sentinels: Arc::new(sentinels), tls, patience, latest: Arc::default() }
+        // What one says is asked anew each time, unless it is being asked already.
+        let single = |_| Single { says: SingleFlight::new(Duration::ZERO), is_away: AtomicBool::new(false) };
+        let each = sentinels.addresses.iter().map(single).collect();
+        Watch { sentinels: Arc::new(sentinels), tls, patience, master: Arc::new(SingleFlight::new(FRESH)), each }
     }
 
     /// Where the master is. The error is a sentence that names the sentinels.
     pub(super) async fn master(&self) -> Result<(String, u16), String> {
-        let mut latest = self.latest.lock().await;
-        if let Some(found) = latest.as_ref().filter(|found| found.at.elapsed() < FRESH) {
-            return Ok(found.address.clone());
-        }
-        let address = self.ask_all().await?;
-        *latest = Some(Found { at: Instant::now(), address: address.clone() });
-        Ok(address)
+        self.master.answer(|| self.clone().ask_all()).await
     }
 
     /// Waits until the sentinels name another master than `present`, and says which.
@@ -101,24 +117,19 @@ impl Watch {
         }
     }
 
-    async fn ask_all(&self) -> Result<(String, u16), String> {
-        let sentinels = &self.sentinels;
-        let mut asked: FuturesUnordered<_> = sentinels.addresses.iter().map(|sentinel| self.ask(sentinel)).collect();
-        let (mut answers, mut reasons) = (Vec::new(), Vec::new());
-        while let Some(answer) = asked.next().await {
-            match answer {
-                Ok(named) => answers.push(named),
-                Err(reason) => reasons.push(reason),
-            }
-            if let Some(agreed) = agreed(&answers, sentinels.addresses.len()) {
-                return Ok(agreed);
-            }
-        }
-        latest(answers).ok_or_else(|| reasons.join("; "))
+    async fn ask_all(self) -> Result<(String, u16), String> {
+        let watch = &self;
+        let asked = watch.each.iter().enumerate().map(|(index, single)| {
+            let waiting = if single.is_away.load(Ordering::Relaxed) { Waiting::Spared } else { Waiting::Needed };
+            (waiting, single.says.answer(move || watch.clone().ask(index)))
+        });
+        hear(asked, watch.sentinels.addresses.len()).await
     }
 
-    async fn ask(&self, (host, port): &(String, u16)) -> Result<Named, String> {
+    async fn ask(self, index: usize) -> Result<Named, String> {
+        let (host, port) = &self.sentinels.addresses[index];
         let asked = timeout(self.patience, self.exchange(host, *port)).await;
+        self.each[index].is_away.store(!matches!(asked, Ok(Ok(_))), Ordering::Relaxed);
         let after = self.patience.as_millis();
         asked.unwrap_or_else(|_| Err(format!("no answer within {after} ms"))).map_err(|reason| {
             let address = Address::Tcp(host.clone(), *port);
@@ -160,6 +171,36 @@ impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.sentinels.fmt(f)
     }
+}
+
+/// Waits for answers until a majority of so many sentinels agrees, or all have answered that are needed and one has said
+/// where the master is.
+async fn hear<A>(asked: impl Iterator<Item = (Waiting, A)>, sentinels: usize) -> Result<(String, u16), String>
+where
+    A: Future<Output = Result<Named, String>>,
+{
+    let mut needed = 0;
+    let mut asked: FuturesUnordered<_> = asked
+        .map(|(waiting, answer)| {
+            needed += usize::from(waiting == Waiting::Needed);
+            async move { (waiting, answer.await) }
+        })
+        .collect();
+    let (mut answers, mut reasons) = (Vec::new(), Vec::new());
+    while let Some((waiting, answer)) = asked.next().await {
+        needed -= usize::from(waiting == Waiting::Needed);
+        match answer {
+            Ok(named) => answers.push(named),
+            Err(reason) => reasons.push(reason),
+        }
+        if let Some(agreed) = agreed(&answers, sentinels) {
+            return Ok(agreed);
+        }
+        if needed == 0 && !answers.is_empty() {
+            break;
+        }
+    }
+    latest(answers).ok_or_else(|| reasons.join("; "))
 }
 
 /// What more than half of so many sentinels say, and none contradicts in a later epoch: while a failover is being told
@@ -215,6 +256,8 @@ impl fmt::Debug for Sentinels {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     fn named(epoch: u64, port: u16) -> Named {
@@ -239,6 +282,37 @@ mod tests {
     fn without_a_majority_the_latest_epoch_holds() {
         assert_eq!(latest(vec![named(7, 1), named(8, 2), named(3, 3)]), Some(("redis".to_owned(), 2)));
         assert_eq!(latest(Vec::new()), None);
+    }
+
+    /// What comes of answers after so many milliseconds, and when: `None` stands for a sentinel that has none to give.
+    async fn heard(asked: &[(Waiting, u64, Option<Named>)]) -> (Option<u16>, Duration) {
+        let began = Instant::now();
+        let each = asked.iter().map(|(waiting, after, named)| {
+            let answer = async move {
+                sleep(Duration::from_millis(*after)).await;
+                named.clone().ok_or_else(|| "away".to_owned())
+            };
+            (*waiting, answer)
+        });
+        let heard = hear(each, asked.len()).await;
+        (heard.ok().map(|(_, port)| port), began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gave_no_answer_the_time_before_is_not_waited_for_while_another_has_one() {
+        use Waiting::{Needed, Spared};
+        let ms = Duration::from_millis;
+        // All are waited for, as long as nothing is known of them and no majority agrees.
+        assert_eq!(heard(&[(Needed, 300, None), (Needed, 5, Some(named(1, 1)))]).await, (Some(1), ms(300)));
+        assert_eq!(heard(&[(Spared, 300, None), (Needed, 5, Some(named(1, 1)))]).await, (Some(1), ms(5)));
+        // What it says in time counts.
+        assert_eq!(heard(&[(Spared, 3, Some(named(2, 2))), (Needed, 5, Some(named(1, 1)))]).await, (Some(2), ms(5)));
+        // A majority is enough whoever is in it; where nobody else says anything the spared are waited for.
+        let two = [(Needed, 300, None), (Spared, 5, Some(named(1, 1))), (Spared, 7, Some(named(1, 1)))];
+        assert_eq!(heard(&two).await, (Some(1), ms(7)));
+        assert_eq!(heard(&[(Needed, 5, None), (Spared, 300, Some(named(1, 1)))]).await, (Some(1), ms(300)));
+        assert_eq!(heard(&[(Spared, 300, None), (Spared, 5, Some(named(1, 1)))]).await, (Some(1), ms(5)));
+        assert_eq!(heard(&[(Needed, 5, None), (Spared, 300, None)]).await, (None, ms(300)));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::greeting::{Credentials, Greeted, GreetingError, greet, send};
+use super::handshakes::{Handshakes, Place};
 use super::lanes::Lane;
 use super::line::Broken;
 use super::nodes::Nodes;
@@ -80,6 +81,7 @@ pub struct Connector {
     server: Arc<Server>,
     timeouts: Timeouts,
     finder: Finder,
+    handshakes: Handshakes,
     told: Arc<Told>,
     /// How many connections of the request path are open.
     open: Arc<watch::Sender<usize>>,
@@ -159,7 +161,8 @@ impl Connector {
             }
             Address::Tcp(..) | Address::Unix(_) => Finder::Fixed,
         };
-        Connector { server, timeouts, finder, told: Arc::default(), open: Arc::default() }
+        let (handshakes, told, open) = (Handshakes::default(), Arc::default(), Arc::default());
+        Connector { server, timeouts, finder, handshakes, told, open }
     }
 
     /// How many connections of the request path are open, those of all cores together.
@@ -284,6 +287,7 @@ impl Connector {
     /// Makes one connection whose server has the script; of a cluster to the node `to`, if one is named.
     pub(super) async fn connect(&self, to: Option<Node>) -> Result<Connected, ConnectorError> {
         self.in_time(async {
+            let (to, _place) = self.turn(to).await?;
             let Connected { socket, moved, end } = self.socket(to).await?;
             let socket = Arc::new(Mutex::new(socket));
             let Greeted { mut connection, task } = self.greet(Lent(Arc::clone(&socket))).await?;
@@ -333,6 +337,18 @@ impl Connector {
             Ok(connection)
         })
         .await
+    }
+
+    /// The node of a cluster to connect to, and a place among those who do.
+    async fn turn(&self, to: Option<Node>) -> Result<(Option<Node>, Option<Place>), ConnectorError> {
+        let Finder::Cluster(route) = &self.finder else { return Ok((None, None)) };
+        let node = match to {
+            Some(node) => node,
+            None => route.master().await.map_err(|reason| self.refused(&reason))?,
+        };
+        // What is left is for the handshake, also for who goes ahead without a place.
+        let place = self.handshakes.place(&node, self.timeouts.connect / 3).await;
+        Ok((Some(node), Some(place)))
     }
 
     async fn socket(&self, to: Option<Node>) -> Result<Connected, ConnectorError> {

@@ -25,6 +25,7 @@ mod detour;
 mod expiry;
 mod forecast;
 mod greeting;
+mod handshakes;
 pub mod lanes;
 mod line;
 mod link;

@@ -3,6 +3,7 @@
 
 // Layer 0: words.
 pub mod clock;
+pub mod connect;
 pub mod descriptor;
 pub mod key;
 pub mod limit;

@@ -137,7 +137,7 @@ impl Statsd {
         let socket = match socket.take_if(|socket| socket.is_over()) {
             None if socket.is_some() => socket.as_mut().expect("there is one"),
             _ => {
-                let opening = Socket::open(options.protocol, &options.host, options.port);
+                let opening = Socket::open(options.protocol, &options.host, options.port, FLUSH_TIMEOUT);
                 socket.insert(runtime.block_on(within(deadline, opening))?)
             }
         };

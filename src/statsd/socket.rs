@@ -1,11 +1,12 @@
 //! The way to the statsd server: a connection, or packets.
 
 use std::io;
-#[cfg(target_os = "linux")]
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UdpSocket, lookup_host};
+
+use crate::connect;
 
 /// How a statsd server is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +57,11 @@ impl Protocol {
 // === impl Socket ===
 
 impl Socket {
-    /// Opens a way to the first address of the name that has one.
-    pub(super) async fn open(protocol: Protocol, host: &str, port: u16) -> io::Result<Socket> {
+    /// Opens a way: a connection to whichever address of the name takes it, for which there is so much `time`; for packets,
+    /// which nobody takes or refuses, to the first.
+    pub(super) async fn open(protocol: Protocol, host: &str, port: u16, time: Duration) -> io::Result<Socket> {
         if protocol == Protocol::Tcp {
-            let stream = TcpStream::connect((host, port)).await?;
+            let stream = connect::tcp(host, port, time).await?;
             give_up_on_the_dead(&stream)?;
             return Ok(Socket::Tcp(stream));
         }

@@ -38,6 +38,7 @@ use super::heard::Heard;
 use super::protocol::Ask;
 use super::resources::TYPE_URL;
 use super::{XdsAddress, XdsServer, shown};
+use crate::connect;
 use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::service::discovery::v3::DiscoveryRequest;
 use crate::proto::google::rpc;
@@ -136,7 +137,7 @@ pub(super) async fn open(server: &XdsServer) -> Result<Opened, String> {
 async fn connect(server: &XdsServer) -> Result<Spoken, String> {
     let host = server.address.host.as_str();
     let sentence = |error: io::Error| error.to_string();
-    let socket = TcpStream::connect((host, server.address.port)).await.map_err(sentence)?;
+    let socket = connect::tcp(host, server.address.port, server.connect_timeout).await.map_err(sentence)?;
     if let Err(error) = probed(&socket) {
         tracing::debug!(%error, "TCP does not probe the xDS server; HTTP/2 does later");
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers of the modules in `src/`, lowest first: a module imports from its own layer and those below.
 const LAYERS: [&[&str]; 8] = [
-    &["clock", "descriptor", "key", "limit", "pem", "plot", "rate", "tls"],
+    &["clock", "connect", "descriptor", "key", "limit", "pem", "plot", "rate", "tls"],
     &["signal", "window"],
     &["rules"],
     &["counters", "health", "metrics", "table"],

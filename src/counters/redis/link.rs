@@ -352,11 +352,11 @@ impl Connector {
     }
 
     async fn socket(&self, to: Option<Node>) -> Result<Connected, ConnectorError> {
-        let tls = self.server.tls.as_ref();
+        let (tls, time) = (self.server.tls.as_ref(), self.timeouts.connect);
         let opened = match (&self.finder, &self.server.address) {
             (Finder::Sentinels(watch), _) => {
                 let (host, port) = watch.master().await.map_err(|reason| self.refused(&reason))?;
-                let opened = socket::open_tcp(&host, port, tls).await;
+                let opened = socket::open_tcp(&host, port, tls, time).await;
                 let named = Address::Tcp(host.clone(), port);
                 let opened = opened.map_err(|error| self.refused(&format!("{named}, which they name: {error}")))?;
                 let moved = watch.clone().moved((host, port));
@@ -368,13 +368,13 @@ impl Connector {
                     None => route.master().await.map_err(|reason| self.refused(&reason))?,
                 };
                 let lane = route.lane();
-                let opened = socket::open_tcp(&node.0, node.1, tls).await.map_err(|error| {
+                let opened = socket::open_tcp(&node.0, node.1, tls, time).await.map_err(|error| {
                     let named = Address::Tcp(node.0.clone(), node.1);
                     self.refused(&format!("{named}, which serves slot {}: {error}", lane.slot()))
                 })?;
                 return Ok(Connected { socket: opened, moved: Box::pin(pending()), end: Some(LaneEnd { lane, node }) });
             }
-            (Finder::Fixed, Address::Tcp(host, port)) => socket::open_tcp(host, *port, tls).await,
+            (Finder::Fixed, Address::Tcp(host, port)) => socket::open_tcp(host, *port, tls, time).await,
             (Finder::Fixed, Address::Unix(path)) => socket::open_unix(path).await,
             (Finder::Fixed, Address::Sentinel(_) | Address::Cluster(_)) => {
                 unreachable!("whoever is found through others has a finder")

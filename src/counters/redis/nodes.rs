@@ -129,7 +129,9 @@ impl Nodes {
     }
 
     async fn exchange(&self, host: &str, port: u16) -> Result<Said, String> {
-        let socket = socket::open_tcp(host, port, self.server.tls.as_ref()).await.map_err(|error| error.to_string())?;
+        let socket = socket::open_tcp(host, port, self.server.tls.as_ref(), self.patience)
+            .await
+            .map_err(|error| error.to_string())?;
         let Greeted { mut connection, task } =
             greet(socket, self.server.credentials(), 0, self.patience).await.map_err(|error| error.to_string())?;
         let asking = async {

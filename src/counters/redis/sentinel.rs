@@ -139,7 +139,8 @@ impl Watch {
 
     async fn exchange(&self, host: &str, port: u16) -> Result<Named, String> {
         let sentinels = &self.sentinels;
-        let socket = socket::open_tcp(host, port, self.tls.as_ref()).await.map_err(|error| error.to_string())?;
+        let socket =
+            socket::open_tcp(host, port, self.tls.as_ref(), self.patience).await.map_err(|error| error.to_string())?;
         let credentials = Credentials {
             username: sentinels.username.as_deref(),
             password: sentinels.password.as_deref(),

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::select_ok;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream};
 
+use crate::connect;
 use crate::tls::Tls;
 
 /// What a connection runs over.
@@ -30,9 +30,9 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(5);
 /// Time between two such questions.
 const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Opens a socket over the network. The error is a sentence for operators.
-pub(super) async fn open_tcp(host: &str, port: u16, tls: Option<&Tls>) -> io::Result<Box<dyn Socket>> {
-    let socket = tcp(host, port).await?;
+/// Opens a socket over the network, for which there is so much `time` altogether. The error is a sentence for operators.
+pub(super) async fn open_tcp(host: &str, port: u16, tls: Option<&Tls>, time: Duration) -> io::Result<Box<dyn Socket>> {
+    let socket = tcp(host, port, time).await?;
     match tls {
         None => Ok(Box::new(socket)),
         Some(tls) => Ok(Box::new(tls.seal(socket, host).await?)),
@@ -44,13 +44,8 @@ pub(super) async fn open_unix(path: &Path) -> io::Result<Box<dyn Socket>> {
     Ok(Box::new(UnixStream::connect(path).await?))
 }
 
-async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    // All addresses of a name at once: one that is a black hole would use up the time of the others.
-    let attempts: Vec<_> = lookup_host((host, port)).await?.map(TcpStream::connect).map(Box::pin).collect();
-    if attempts.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-    }
-    let (socket, _) = select_ok(attempts).await?;
+async fn tcp(host: &str, port: u16, time: Duration) -> io::Result<TcpStream> {
+    let socket = connect::tcp(host, port, time).await?;
     // Calls are single small writes; waiting to join them would cost the callers' deadlines.
     socket.set_nodelay(true)?;
     give_up_on_the_dead(&socket)?;
@@ -103,7 +98,8 @@ mod tests {
     #[tokio::test]
     async fn the_system_watches_over_every_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let socket = tcp("127.0.0.1", listener.local_addr().unwrap().port()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let socket = tcp("127.0.0.1", port, Duration::from_secs(30)).await.unwrap();
         let socket = SockRef::from(&socket);
         assert!(socket.keepalive().unwrap());
         #[cfg(target_os = "linux")]

@@ -8,7 +8,6 @@ mod grpc;
 mod http;
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use ::http::header::USER_AGENT;
@@ -16,10 +15,10 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 pub(super) use self::answer::Outcome;
+use crate::connect;
 use crate::tls::Tls;
 
 /// Where spans go, and how.
@@ -148,12 +147,14 @@ impl Collector {
 
     async fn connect(&self) -> Result<Connection, String> {
         let CollectorOptions { host, port, tls, protocol, .. } = &self.options;
-        let socket = tcp(host, *port, self.options.timeout).await.map_err(|error| error.to_string())?;
+        let sentence = |error: io::Error| error.to_string();
+        let socket = connect::tcp(host, *port, self.options.timeout).await.map_err(sentence)?;
+        socket.set_nodelay(true).map_err(sentence)?;
         let alpn = (*protocol == Protocol::Grpc).then_some("h2");
         match tls {
             None => handshake(*protocol, socket).await,
             Some(tls) => {
-                let socket = tls.seal_for(alpn, socket, host).await.map_err(|error| error.to_string())?;
+                let socket = tls.seal_for(alpn, socket, host).await.map_err(sentence)?;
                 handshake(*protocol, socket).await
             }
         }
@@ -181,24 +182,6 @@ where
         Protocol::Grpc => grpc::handshake(socket).await.map(Connection::Grpc),
     };
     connection.map_err(|error| error.to_string())
-}
-
-/// A socket to the first address of the name that takes it. One that is a black hole leaves time for the others.
-async fn tcp(host: &str, port: u16, time: Duration) -> io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
-    let each = time / (u32::try_from(addresses.len()).unwrap_or(u32::MAX).saturating_add(1));
-    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match timeout(each, TcpStream::connect(address)).await {
-            Ok(Ok(socket)) => {
-                socket.set_nodelay(true)?;
-                return Ok(socket);
-            }
-            Ok(Err(error)) => failed = error,
-            Err(_) => failed = io::Error::new(io::ErrorKind::TimedOut, format!("{address} did not answer in time")),
-        }
-    }
-    Err(failed)
 }
 
 /// Whether a header is the protocol's own, so that nobody else may set it.

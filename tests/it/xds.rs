@@ -314,6 +314,24 @@ async fn an_answer_that_can_not_be_read_is_counted_as_refused_and_told_once() {
 }
 
 #[tokio::test]
+async fn what_is_set_and_not_used_is_told_and_stops_nothing() {
+    const RULES: &str = "domain: shop\ndescriptors:\n- {key: user, rate_limit: {unit: hour, requests_per_unit: 1}}\n";
+    let told = "TIDEGATE_RULES_PATHS is set, but rules come by xDS (rules.source): these files are not read";
+    let from_server = Launch::new(&[("rules.yaml", RULES)]).setting("CONFIG_TYPE", "GRPC_XDS_SOTW");
+    let checked = from_server.check().await;
+    assert!(checked.status.success() && checked.stderr.contains(&format!("note: {told}")), "{}", checked.stderr);
+    let server = SnapshotServer::start().await;
+    let tidegate = started(&server).await;
+    assert!(tidegate.log().contains(told), "{}", tidegate.log());
+
+    let from_files = Launch::new(&[("rules.yaml", RULES)]).setting("CONFIG_GRPC_XDS_SERVER_URL", "http://x");
+    let tidegate = from_files.setting("CONFIG_TYPE", "FILE").start().await;
+    assert_eq!(codes(&tidegate, "ada").await, [Code::Ok, Code::OverLimit]);
+    let log = tidegate.log();
+    assert!(log.contains("CONFIG_GRPC_XDS_SERVER_URL is") && log.contains("because rules come from files"), "{log}");
+}
+
+#[tokio::test]
 async fn a_process_that_waits_for_rules_ends_when_it_is_told_to() {
     let server = SnapshotServer::start().await;
     let mut process = launch(server.address()).spawn();

@@ -15,6 +15,7 @@ use tidegate::shop::inventory::{self, Inventory, LivePlant};
 use tidegate::shop::order;
 use tidegate::shop::plant::PlantSettings;
 
+use crate::support::pauses::Pauses;
 use crate::support::proxy::{Kind, Ports, Proxy, shipped};
 use crate::support::redis::Redis;
 use crate::support::shop::{Door, Service};
@@ -94,19 +95,43 @@ async fn collapses_without_a_limit(kind: Kind) {
     assert_eq!(told.refused, 0, "there is no limit");
 }
 
+/// A run that lost more than this to a machine that stood still says nothing of what could have been done in it.
+const LOST_MAX: Duration = Duration::from_millis(300);
+
+/// How often such a run is made again.
+const RUNS_MAX: usize = 5;
+
 async fn survives_with_a_global_limit(kind: Kind) {
-    let Some(redis) = Redis::start().await else { return };
+    for run in 1..=RUNS_MAX {
+        let pauses = Pauses::watch();
+        let Some((told, tidegates)) = limited(kind).await else { return };
+        let could = CAPACITY * OVERLOAD.as_secs_f64();
+        let share = told.good as f64 / could;
+        if (told.inventory_503 > 0 || share < 0.85) && pauses.lost() > LOST_MAX && run < RUNS_MAX {
+            println!("the machine stood still for {:?} of run {run}; once more", pauses.lost());
+            continue;
+        }
+        assert_eq!(told.inventory_503, 0, "the inventory was overloaded");
+        assert!(share >= 0.85, "{} of {could} orders that could be made were made", told.good);
+        asks_both(&told, &tidegates).await;
+        return;
+    }
+}
+
+/// The story with a global limit, and the two who kept it.
+async fn limited(kind: Kind) -> Option<(Story, [Tidegate; 2])> {
+    let redis = Redis::start().await?;
     let rules = rules();
     let files = [("app_edge.yaml", rules.as_str())];
     let tidegates = [Tidegate::serving(&redis, &files).await, Tidegate::serving(&redis, &files).await];
-    let Some(told) = story(kind, "global_limit.yaml", &[&tidegates[0], &tidegates[1]]).await else { return };
-    assert_eq!(told.inventory_503, 0, "the inventory was overloaded");
-    let could = CAPACITY * OVERLOAD.as_secs_f64();
-    let share = told.good as f64 / could;
-    assert!(share >= 0.85, "{} of {could} orders that could be made were made", told.good);
+    let told = story(kind, "global_limit.yaml", &[&tidegates[0], &tidegates[1]]).await?;
+    Some((told, tidegates))
+}
+
+async fn asks_both(told: &Story, tidegates: &[Tidegate; 2]) {
     assert!(told.inventory_200 >= told.good);
     assert!(told.refused > 0, "the limit refuses the rest");
-    for tidegate in &tidegates {
+    for tidegate in tidegates {
         let metrics = tidegate.http().get("/metrics").await.text();
         let calls = metrics.lines().filter(|line| line.starts_with("ratelimit_service_total_requests{"));
         let calls: f64 = calls.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum();

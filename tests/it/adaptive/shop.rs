@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::front::Front;
 use super::watch::{Watch, metric};
 use crate::support::eventually;
+use crate::support::pauses::Pauses;
 use crate::support::prometheus::Prometheus;
 use crate::support::proxy::{Kind, Ports, Proxy};
 use crate::support::redis::Redis;
@@ -33,7 +34,7 @@ pub(super) const CAPACITY: f64 = 100.0;
 pub(super) const BOUNDS: (f64, f64) = (20.0, 400.0);
 
 /// A limit is found in a few steps of five to six seconds, on a busy machine later.
-pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// More than any test here takes.
 const LOAD: Duration = Duration::from_secs(600);
@@ -61,6 +62,7 @@ pub(super) struct Shop {
     pub(super) plant: LivePlant,
     pub(super) watch: Watch,
     seen: Arc<Mutex<Seen>>,
+    pauses: Pauses,
     _load: JoinSet<()>,
     _proxy: Proxy,
     _services: [Service; 2],
@@ -68,13 +70,21 @@ pub(super) struct Shop {
 
 /// What clients saw.
 #[derive(Default)]
-struct Seen(BTreeMap<&'static str, u64>);
+struct Seen {
+    counts: BTreeMap<&'static str, u64>,
+    /// What was neither answered well nor refused by the limit: from when to when it was under way.
+    failed: Vec<(Instant, Instant, Outcome)>,
+}
 
 impl Notes for Seen {
     fn offer(&mut self, _due: Duration) {}
 
-    fn end(&mut self, _due: Duration, _ended: Duration, outcome: Outcome) {
-        *self.0.entry(outcome.name()).or_default() += 1;
+    fn end(&mut self, due: Duration, ended: Duration, outcome: Outcome) {
+        *self.counts.entry(outcome.name()).or_default() += 1;
+        if !matches!(outcome, Outcome::Good | Outcome::Refused) {
+            let now = Instant::now();
+            self.failed.push((now.checked_sub(ended.saturating_sub(due)).unwrap_or(now), now, outcome));
+        }
     }
 }
 
@@ -143,7 +153,7 @@ impl Shop {
         })
         .await;
 
-        let seen = Arc::new(Mutex::new(Seen::default()));
+        let (seen, pauses) = (Arc::new(Mutex::new(Seen::default())), Pauses::watch());
         let mut load = JoinSet::new();
         load.spawn(ask(proxy.http.address(), "inventory", plan.offered, Arc::clone(&seen)));
         if plan.offered_to_users > 0.0 {
@@ -158,6 +168,7 @@ impl Shop {
             plant,
             watch,
             seen,
+            pauses,
             _load: load,
             _proxy: proxy,
             _services: services,
@@ -165,7 +176,7 @@ impl Shop {
     }
 
     pub(super) fn count(&self, outcome: Outcome) -> u64 {
-        self.seen.lock().unwrap().0.get(outcome.name()).copied().unwrap_or_default()
+        self.seen.lock().unwrap().counts.get(outcome.name()).copied().unwrap_or_default()
     }
 
     /// Requests that the service or the breakers before it could not take.
@@ -173,10 +184,12 @@ impl Shop {
         self.count(Outcome::Overloaded) + self.count(Outcome::Shed) + self.count(Outcome::TimedOut)
     }
 
-    /// Requests that were neither answered well nor refused by the limit.
-    pub(super) fn failed(&self) -> u64 {
-        let of = |outcome: &Outcome| !matches!(outcome, Outcome::Good | Outcome::Refused);
-        Outcome::ALL.into_iter().filter(of).map(|outcome| self.count(outcome)).sum()
+    /// Requests that were neither answered well nor refused by the limit, and for which no pause of the machine answers:
+    /// what is due meanwhile comes all at once, and is more than the service's breakers take.
+    pub(super) fn failed(&self) -> Vec<Outcome> {
+        let failed = self.seen.lock().unwrap().failed.clone();
+        let failed = failed.into_iter().filter(|(from, to, _)| !self.pauses.touched(*from, *to));
+        failed.map(|(_, _, outcome)| outcome).collect()
     }
 
     /// Waits until so many more requests were answered well.
@@ -205,18 +218,21 @@ impl Shop {
         .await
     }
 
-    /// Questions of the replica that decides that had no usable answer, of that kind.
-    pub(super) async fn fetch_failures(&self, kind: &str) -> f64 {
-        let http = self.tidegates[self.leader().await].http();
+    /// Questions that had no usable answer, of that kind, by whichever replica they were asked.
+    async fn fetch_failures(&self, kind: &str) -> Option<f64> {
         let name = format!("tidegate_adaptive_fetch_failures_total{{kind=\"{kind}\"}}");
-        metric(http, &name).await.unwrap_or_else(|| panic!("there is no {name}"))
+        let mut failures = 0.0;
+        for tidegate in &self.tidegates {
+            failures += metric(tidegate.http(), &name).await?;
+        }
+        Some(failures)
     }
 
-    /// Waits until the replica that decides has had so many more questions without a usable answer, of that kind.
+    /// Waits until so many more questions had no usable answer, of that kind.
     pub(super) async fn has_asked_in_vain(&self, kind: &str, times: u32) {
-        let (before, what) = (self.fetch_failures(kind).await, format!("{times} more questions are {kind}"));
-        eventually(&what, PATIENCE, async || {
-            (self.fetch_failures(kind).await >= before + f64::from(times)).then_some(())
+        let before = eventually("failures are counted", PATIENCE, async || self.fetch_failures(kind).await).await;
+        eventually(&format!("{times} more questions are {kind}"), PATIENCE, async || {
+            self.fetch_failures(kind).await.filter(|failures| *failures >= before + f64::from(times))
         })
         .await;
     }

@@ -10,6 +10,7 @@ pub(crate) mod cluster;
 pub(crate) mod collector;
 pub(crate) mod envoy;
 pub(crate) mod frames;
+pub(crate) mod pauses;
 pub(crate) mod process;
 pub(crate) mod prometheus;
 pub(crate) mod proxy;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use tidegate::demo::ports::HeldPort;
 use tidegate::proto::envoy::service::ratelimit::v3::RateLimitRequest;
 use tokio::task::JoinSet;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -141,8 +142,14 @@ async fn a_restart_under_traffic_shows_no_error_and_forgets_no_count() {
     let mut filter = rate_limit_filter("shop", "ratelimit");
     filter["typed_config"]["failure_mode_deny"] = json!(false);
     let routes = [route("/counted", &generic_key("counted")), route("/", &generic_key("traffic"))];
-    let Some(gateway) = Gateway::start(rules, vec![filter], &routes).await else { return };
-    let Gateway { envoy, tidegate, _redis: redis, _upstream } = gateway;
+    let Some(redis) = Redis::start().await else { return };
+    let (port, behind, folder) =
+        (HeldPort::any().unwrap(), Upstream::start().await, Rules::new(&[("rules.yaml", rules)]));
+    let launch = |rules: Rules| Launch::with(rules).redis(&redis).setting("TIDEGATE_GRPC_PORT", port.address().port());
+    let tidegate = launch(folder).start().await;
+    tidegate.becomes(ServingStatus::Serving).await;
+    let listeners = [listener("main", vec![filter], &routes)];
+    let Some(envoy) = Envoy::start(&listeners, &clusters(&behind, port.address())).await else { return };
     let http = envoy.http("main");
 
     for _ in 0..3 {
@@ -163,12 +170,10 @@ async fn a_restart_under_traffic_shows_no_error_and_forgets_no_count() {
         });
     }
 
-    let (grpc, url) = (tidegate.grpc_address(), redis.url());
     let limited = async || (!http.get("/traffic").await.all("x-ratelimit-limit").is_empty()).then_some(());
     eventually("traffic is limited before the restart", PATIENCE, limited).await;
     let rules = tidegate.stop().await;
-    let launch = Launch::with(rules).setting("TIDEGATE_STORE_REDIS_URL", url);
-    let again = launch.setting("TIDEGATE_GRPC_PORT", grpc.port()).start().await;
+    let again = launch(rules).start().await;
     again.becomes(ServingStatus::Serving).await;
     eventually("traffic is limited after the restart", PATIENCE, limited).await;
     stop.send(true).unwrap();

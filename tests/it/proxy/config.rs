@@ -75,9 +75,9 @@ pub(super) fn of_type(kind: &str, settings: &Value) -> Value {
     settings
 }
 
-/// A route of every path below `prefix`, with a second's time limit.
+/// A route of every path below `prefix`, with a time limit that a machine that is held up doesn't reach.
 pub(super) fn route(prefix: &str, cluster: &str) -> Value {
-    json!({ "match": { "prefix": prefix }, "route": { "cluster": cluster, "timeout": "1s" } })
+    json!({ "match": { "prefix": prefix }, "route": { "cluster": cluster, "timeout": "15s" } })
 }
 
 /// `value` with what `more` has besides; objects are merged.
@@ -102,7 +102,7 @@ pub(super) fn cluster(name: &str, hosts: &[SocketAddr]) -> Value {
     let endpoints: Vec<Value> = hosts.iter().map(|host| json!({ "endpoint": { "address": address(*host) } })).collect();
     json!({
         "name": name,
-        "connect_timeout": "1s",
+        "connect_timeout": "10s",
         "type": "STATIC",
         "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": endpoints }] },
     })

@@ -31,10 +31,11 @@ fn routes() -> Vec<Value> {
     vec![
         route("/dead", "dead"),
         route("/empty", "empty"),
-        // Long enough to see them wait on a busy machine; who comes first is given up well before the one who waits.
-        with(route("/narrow-first", "narrow"), &json!({ "route": { "timeout": "3s" } })),
-        with(route("/narrow", "narrow"), &json!({ "route": { "timeout": "5s" } })),
-        with(route("/single", "single"), &json!({ "route": { "timeout": "5s" } })),
+        // Long enough to see them wait on a machine that is held up; who comes first is given up well before the one who
+        // waits.
+        with(route("/narrow-first", "narrow"), &json!({ "route": { "timeout": "6s" } })),
+        with(route("/narrow", "narrow"), &json!({ "route": { "timeout": "12s" } })),
+        with(route("/single", "single"), &json!({ "route": { "timeout": "6s" } })),
         retried("/no-retries", "no-retries", &json!({ "retry_on": "5xx", "num_retries": 3 })),
         retried("/retried", "up", &json!({ "retry_on": "5xx,reset,connect-failure", "num_retries": 2 })),
         retried("/retried-dead", "dead", &json!({ "retry_on": "connect-failure", "num_retries": 2 })),
@@ -46,8 +47,8 @@ fn routes() -> Vec<Value> {
             &json!({ "retry_on": "retriable-4xx,retriable-status-codes",
             "retriable_status_codes": [418], "num_retries": 1 }),
         ),
-        with(route("/short", "up"), &json!({ "route": { "timeout": "0.2s" } })),
-        with(route("/idle", "up"), &json!({ "route": { "idle_timeout": "0.2s" } })),
+        with(route("/short", "up"), &json!({ "route": { "timeout": "1s" } })),
+        with(route("/idle", "up"), &json!({ "route": { "idle_timeout": "1s" } })),
         route("/", "up"),
     ]
 }

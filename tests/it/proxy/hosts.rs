@@ -21,7 +21,8 @@ async fn becomes(stage: &Stage, name: &str, wanted: u64) {
 #[tokio::test]
 async fn a_host_that_answers_badly_is_ejected_and_comes_back() {
     let more = json!({
-        "outlier_detection": { "consecutive_5xx": 3, "interval": "0.2s", "base_ejection_time": "0.5s",
+        // Long enough to be seen.
+        "outlier_detection": { "consecutive_5xx": 3, "interval": "0.2s", "base_ejection_time": "4s",
             "max_ejection_percent": 100 },
         "common_lb_config": { "healthy_panic_threshold": { "value": 0 } },
     });
@@ -78,7 +79,7 @@ async fn with_too_few_healthy_hosts_all_are_used() {
 #[tokio::test]
 async fn a_failed_health_check_takes_a_host_out_and_a_good_one_brings_it_back() {
     let more = json!({
-        "health_checks": [{ "timeout": "1s", "interval": "0.1s", "no_traffic_interval": "0.1s",
+        "health_checks": [{ "timeout": "15s", "interval": "0.1s", "no_traffic_interval": "0.1s",
             "unhealthy_threshold": 2, "healthy_threshold": 2, "http_health_check": { "path": "/check" } }],
         "common_lb_config": { "healthy_panic_threshold": { "value": 0 } },
     });

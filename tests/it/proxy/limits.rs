@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::Request;
 use serde_json::{Value, json};
+use tidegate::demo::ports::HeldPort;
 use tidegate::proto::envoy::config::core::v3::HeaderValue;
 use tidegate::proto::envoy::service::ratelimit::v3::RateLimitResponse;
 use tidegate::proto::envoy::service::ratelimit::v3::rate_limit_response::{
@@ -359,8 +360,10 @@ async fn a_service_that_never_answers_is_given_up() {
 #[tokio::test]
 async fn a_service_that_comes_back_is_asked_again() {
     let rules = "domain: shop\ndescriptors:\n  - key: generic_key\n    value: all\n    rate_limit: { unit: hour, requests_per_unit: 900 }\n";
-    let mut tidegate = Launch::new(&[("rules.yaml", rules)]).start().await;
-    let address = tidegate.grpc_address();
+    let port = HeldPort::any().unwrap();
+    let address = port.address();
+    let launch = || Launch::new(&[("rules.yaml", rules)]).setting("TIDEGATE_GRPC_PORT", address.port());
+    let mut tidegate = launch().start().await;
     let config = |places: &Places<'_>| {
         config(places, address, &json!({ "failure_mode_deny": true }), &[limited("/", &generic("all"))])
     };
@@ -368,7 +371,6 @@ async fn a_service_that_comes_back_is_asked_again() {
     assert_eq!(stage.get("/hello").await, 200);
     tidegate.process().kill();
     stage.until("/hello", 500).await;
-    let again = Launch::new(&[("rules.yaml", rules)]).setting("TIDEGATE_GRPC_PORT", address.port());
-    let _again = again.start().await;
+    let _again = launch().start().await;
     stage.until("/hello", 200).await;
 }

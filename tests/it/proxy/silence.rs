@@ -68,7 +68,7 @@ async fn the_limits_on_requests_and_streams_hold_for_a_head_too() {
 #[tokio::test]
 async fn the_limit_on_a_request_counts_from_its_first_byte() {
     same(
-        |places| config(places, &json!({ "request_timeout": "3s" })),
+        |places| config(places, &json!({ "request_timeout": "8s" })),
         async |stage| {
             let address = stage.subject.address("main");
             let (mut first, mut second) = (Kept::open(address).await, Kept::open(address).await);
@@ -95,7 +95,7 @@ async fn the_limit_on_a_request_counts_from_its_first_byte() {
 #[tokio::test]
 async fn an_idle_connection_is_closed_and_one_with_a_begun_head_is_not() {
     same(
-        |places| config(places, &json!({ "common_http_protocol_options": { "idle_timeout": "0.3s" } })),
+        |places| config(places, &json!({ "common_http_protocol_options": { "idle_timeout": "2s" } })),
         async |stage| {
             let address = stage.subject.address("main");
             let mut begun = Kept::open(address).await;
@@ -116,7 +116,7 @@ async fn an_idle_connection_is_closed_and_one_with_a_begun_head_is_not() {
 async fn an_idle_http2_connection_is_closed() {
     same(
         |places| {
-            let idle = json!({ "idle_timeout": "0.3s" });
+            let idle = json!({ "idle_timeout": "2s" });
             config(places, &json!({ "common_http_protocol_options": idle, "drain_timeout": "0.1s" }))
         },
         async |stage| {

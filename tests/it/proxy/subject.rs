@@ -70,7 +70,9 @@ impl Subject {
         let path = self.folder.path().join(file);
         eventually(&format!("{count} requests are logged"), PATIENCE, async || {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
-            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            // What follows the last line break is still being written.
+            let whole = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+            let lines: Vec<String> = whole.map(str::to_owned).collect();
             (lines.len() >= count).then_some(lines)
         })
         .await

@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::process::Command;
 
+use tidegate::demo::ports::HeldPort;
+
 use crate::support::PATIENCE;
 use crate::support::process::{Ended, Process};
 use crate::support::tidegate::{Launch, Tidegate};
@@ -85,7 +87,8 @@ async fn hits_that_never_fit_are_told() {
 #[tokio::test]
 async fn whoever_does_not_answer_is_told_in_one_sentence() {
     let tidegate = served().await;
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let nobody = HeldPort::any().unwrap();
+    let free = nobody.address().to_string();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = silent.local_addr().map(|address| (silent, address.to_string())).unwrap();
     let http = tidegate.http_address().to_string();

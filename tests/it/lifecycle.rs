@@ -23,8 +23,9 @@ use crate::support::{PATIENCE, eventually};
 const UNAVAILABLE: i32 = 69;
 const BAD_CONFIGURATION: i32 = 78;
 
-/// How long it goes on serving after SIGTERM where a test looks at that time.
-const SHUTDOWN_DELAY: Duration = Duration::from_secs(4);
+/// How long it goes on serving after SIGTERM where a test looks at that time. A machine that is held up for as long lets
+/// nobody see it, so then it is looked at again, for longer.
+const SHUTDOWN_DELAYS: [Duration; 3] = [Duration::from_secs(4), Duration::from_secs(16), Duration::from_secs(60)];
 
 const RULES: &str = "domain: shop\ndescriptors:\n  - { key: user, rate_limit: { unit: hour, requests_per_unit: 2 } }\n";
 const WIDE_RULES: &str =
@@ -93,9 +94,19 @@ fn call_body() -> Bytes {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_sigterm_health_goes_first_and_every_call_under_way_is_answered() {
     let Some(redis) = Redis::start().await else { return };
-    let launch = Launch::new(&[("rules.yaml", WIDE_RULES)]).redis(&redis);
-    let mut tidegate =
-        launch.setting("TIDEGATE_SHUTDOWN_DELAY", format!("{}s", SHUTDOWN_DELAY.as_secs())).start().await;
+    for delay in SHUTDOWN_DELAYS {
+        if is_seen_to_end_in_order(&redis, delay).await {
+            return;
+        }
+        println!("the machine was held up for {delay:?}; once more");
+    }
+    panic!("the machine is too slow for this test to say anything");
+}
+
+/// Asserts what the test claims; false if the delay was over before one could look at it.
+async fn is_seen_to_end_in_order(redis: &Redis, delay: Duration) -> bool {
+    let launch = Launch::new(&[("rules.yaml", WIDE_RULES)]).redis(redis);
+    let mut tidegate = launch.setting("TIDEGATE_SHUTDOWN_DELAY", format!("{}s", delay.as_secs())).start().await;
     tidegate.becomes(ServingStatus::Serving).await;
     assert_eq!(tidegate.http().get("/healthcheck").await.status, StatusCode::OK);
 
@@ -108,20 +119,33 @@ async fn at_sigterm_health_goes_first_and_every_call_under_way_is_answered() {
     })
     .await;
 
-    tidegate.process().terminate();
+    // It is told to end after this instant, not before it.
     let terminated = Instant::now();
+    tidegate.process().terminate();
     // Within the delay everybody is told to go elsewhere, and whoever comes all the same is served.
-    tidegate.becomes(ServingStatus::NotServing).await;
-    assert_eq!(tidegate.http().get("/healthcheck").await.status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(tidegate.code(request("shop", &[("user", "ann")])).await, Code::Ok);
-    assert!(terminated.elapsed() < SHUTDOWN_DELAY, "the machine is too slow for this test to say anything");
-    assert!(connections.try_join_next().is_none(), "a connection was closed before the delay had passed");
+    let says_so = async || tidegate.health().await == Some(ServingStatus::NotServing);
+    let said = eventually("health becomes NotServing, or it is too late", PATIENCE, async || {
+        if says_so().await { Some(true) } else { (terminated.elapsed() >= delay).then_some(false) }
+    })
+    .await;
+    let health = http::Request::get("/healthcheck").body(Bytes::new()).unwrap();
+    let health = tidegate.http().send(health).await.map(|answer| answer.status);
+    let call = tidegate.grpc().should_rate_limit(request("shop", &[("user", "ann")])).await;
+    let is_open = connections.try_join_next().is_none();
+    if terminated.elapsed() >= delay {
+        return false;
+    }
+    assert!(said, "health says so within the delay");
+    assert_eq!(health.unwrap(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(call.unwrap().into_inner().overall_code(), Code::Ok);
+    assert!(is_open, "a connection was closed before the delay had passed");
 
     let answers: Vec<u32> = connections.join_all().await;
-    assert!(terminated.elapsed() >= SHUTDOWN_DELAY, "connections were closed before the delay had passed");
+    assert!(terminated.elapsed() >= delay, "connections were closed before the delay had passed");
     assert!(answers.iter().all(|answers| *answers > 0), "{answers:?}");
     let ended = tidegate.process().wait(PATIENCE).await;
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    true
 }
 
 #[tokio::test]
@@ -224,7 +248,8 @@ async fn a_redis_lost_under_traffic_is_an_answer_in_time_and_heals_by_itself() {
         let started = Instant::now();
         let answer = client.should_rate_limit(request("shop", &[("user", user)])).await;
         let took = started.elapsed();
-        assert!(took < Duration::from_secs(1), "an answer came after {took:?}: {answer:?}");
+        // Nobody waits for the deadline, which is ten seconds here.
+        assert!(took < Duration::from_secs(8), "an answer came after {took:?}: {answer:?}");
         answer.map(|answer| answer.into_inner().overall_code())
     };
     assert_eq!(call("ann").await.unwrap(), Code::Ok);

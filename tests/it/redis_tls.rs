@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::support::redis::{Redis, free_port};
+use crate::support::redis::Redis;
 use crate::support::redis_tls::{self, file, stranger};
 use crate::support::store::{BATCH, reached, server};
 use crate::support::tidegate::Launch;
@@ -33,29 +33,25 @@ enum Clients {
 /// A Redis that speaks TLS beside its plain port.
 struct TlsRedis {
     redis: Redis,
-    port: u16,
 }
 
 impl TlsRedis {
     /// One that shows this certificate.
     async fn start(certificate: &str, clients: Clients) -> Option<TlsRedis> {
-        let port = std::cell::Cell::new(0);
-        let arguments = |_| {
-            port.set(free_port());
+        let arguments = |tls_port: u16| {
             let clients = match clients {
                 Clients::Anybody => "no",
                 Clients::WithCertificate => "yes",
             };
-            let mut arguments = redis_tls::arguments(port.get(), certificate);
+            let mut arguments = redis_tls::arguments(tls_port, certificate);
             arguments.extend(["--tls-auth-clients", clients].map(str::to_owned));
             arguments
         };
-        let redis = Redis::start_with(arguments).await?;
-        Some(TlsRedis { redis, port: port.get() })
+        Some(TlsRedis { redis: Redis::start_with_two_ports(arguments).await? })
     }
 
     fn connector(&self, tls: Tls) -> Connector {
-        let server = Server { tls: Some(tls), ..server(self.port) };
+        let server = Server { tls: Some(tls), ..server(self.redis.other_port()) };
         Connector::new(server, Timeouts { connect: PATIENCE, response: PATIENCE })
     }
 
@@ -109,9 +105,12 @@ async fn decisions_and_records_travel_over_tls() {
         ReplicaId::draw("a"),
         LeaseTimes::default(),
     );
-    assert!(records.lead().await.is_ok());
-    let plain = redis.redis.ask("DBSIZE").await;
-    assert_eq!(plain, ":202", "200 counters, the lease and its number");
+    // A lease lasts for seconds only.
+    eventually("200 counters, the lease and its number are there", PATIENCE, async || {
+        assert!(records.lead().await.is_ok());
+        (redis.redis.ask("DBSIZE").await == ":202").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -182,7 +181,7 @@ async fn a_service_that_trusts_the_wrong_authority_serves_on_and_takes_the_right
     std::fs::copy(stranger(), &ca).unwrap();
     let tidegate = Launch::new(&[("rules.yaml", RULES)])
         .setting("REDIS_SOCKET_TYPE", "tcp")
-        .setting("REDIS_URL", format!("127.0.0.1:{}", redis.port))
+        .setting("REDIS_URL", format!("127.0.0.1:{}", redis.redis.other_port()))
         .setting("REDIS_TLS", "true")
         .setting("REDIS_TLS_CACERT", ca.display())
         .start()

@@ -75,7 +75,7 @@ async fn a_signal_sent_twice_is_one() {
 
 #[tokio::test]
 async fn a_call_whose_body_never_comes_does_not_hold_the_end() {
-    let launch = Launch::new(&[("rules.yaml", RULES)]).setting("TIDEGATE_SHUTDOWN_TIMEOUT", "20s");
+    let launch = Launch::new(&[("rules.yaml", RULES)]).setting("TIDEGATE_SHUTDOWN_TIMEOUT", "2m");
     let mut tidegate = launch.start().await;
     let stream = tokio::net::TcpStream::connect(tidegate.grpc_address()).await.unwrap();
     let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
@@ -94,6 +94,6 @@ async fn a_call_whose_body_never_comes_does_not_hold_the_end() {
     assert_eq!(answer.headers().get("grpc-status").map(|status| status.as_bytes()), Some(&b"4"[..]), "{answer:?}");
     let ended = tidegate.process().wait(PATIENCE).await;
     assert!(ended.status.success(), "{}: {}", ended.status, ended.stderr);
-    assert!(started.elapsed() < Duration::from_secs(15), "it ended before its time limit");
+    assert!(started.elapsed() < Duration::from_secs(100), "it ended before its time limit");
     drop(connection);
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
+use tidegate::demo::ports::HeldPort;
 use tidegate::shop::inventory::{Inventory, LivePlant};
 use tidegate::shop::plant::PlantSettings;
 use tidegate::shop::{inventory, order, user};
@@ -58,7 +59,8 @@ async fn an_order_is_504_when_one_of_them_fails_and_says_which_and_why() {
     let order = Door::open().await.order(user.address, inventory.address);
     let (holder, http) = (inventory.http(), order.http());
     let holding = tokio::spawn(async move { holder.get("/inventory/1").await });
-    let refused = eventually("the only worker is busy", PATIENCE, async || {
+    is_in_service(&inventory).await;
+    let refused = eventually("an order asks both in time", PATIENCE, async || {
         let answer = http.get("/orders/create/1/2").await;
         (answer.json()["error"]["status"] == 503).then_some(answer)
     })
@@ -75,13 +77,18 @@ async fn an_order_waits_two_seconds_for_each_and_survives_who_is_not_there() {
     let slow = Inventory::Capacity(plant(&json!({ "service_time_ms": 60_000 })));
     let inventory = Door::open().await.inventory(&slow);
     let order = Door::open().await.order(user.address, inventory.address);
-    let late = order.http().get("/orders/create/1/2").await;
-    assert_eq!(late.status, StatusCode::GATEWAY_TIMEOUT);
+    // The user is asked first, and is late only on a machine that is held up.
+    let late = eventually("the user is there in time", PATIENCE, async || {
+        let late = order.http().get("/orders/create/1/2").await;
+        assert_eq!(late.status, StatusCode::GATEWAY_TIMEOUT);
+        (late.json()["error"]["service"] != "user").then_some(late)
+    })
+    .await;
     let error = json!({ "service": "inventory", "status": null, "reason": "no answer within 2 s" });
     assert_eq!(late.json()["error"], error);
 
-    let nobody = Door::open().await.address();
-    let order = Door::open().await.order(nobody, inventory.address);
+    let nobody = HeldPort::any().unwrap();
+    let order = Door::open().await.order(nobody.address(), inventory.address);
     let gone = order.http().get("/orders/create/1/2").await;
     assert_eq!((gone.status, &gone.json()["error"]["service"]), (StatusCode::GATEWAY_TIMEOUT, &json!("user")));
 }
@@ -201,15 +208,24 @@ async fn metrics_have_the_conventional_names_and_no_label_that_a_caller_chose() 
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
-#[tokio::test]
-async fn a_service_that_is_told_to_end_answers_what_is_under_way() {
-    let mut inventory = Door::open().await.inventory(&Inventory::Capacity(plant(&json!({ "service_time_ms": 300 }))));
-    let http = inventory.http();
-    let under_way = tokio::spawn(async move { http.get("/inventory/1").await.status });
+/// Waits until a request is in service.
+async fn is_in_service(inventory: &Service) {
     eventually("it is in service", PATIENCE, async || {
         inventory.http().get("/metrics").await.text().contains("in_service 1").then_some(())
     })
     .await;
+}
+
+/// Long enough to be seen in service on a machine that is held up.
+const SEEN_MS: &str = "4000";
+
+#[tokio::test]
+async fn a_service_that_is_told_to_end_answers_what_is_under_way() {
+    let slow = json!({ "service_time_ms": SEEN_MS.parse::<u64>().unwrap() });
+    let mut inventory = Door::open().await.inventory(&Inventory::Capacity(plant(&slow)));
+    let http = inventory.http();
+    let under_way = tokio::spawn(async move { http.get("/inventory/1").await.status });
+    is_in_service(&inventory).await;
     inventory.shutdown.cancel();
     assert_eq!(under_way.await.unwrap(), StatusCode::OK);
     tokio::time::timeout(PATIENCE, &mut inventory.server).await.expect("it ends").unwrap();
@@ -255,7 +271,7 @@ async fn the_program_prints_its_addresses_serves_and_ends_in_order() {
 #[tokio::test]
 async fn the_program_answers_what_is_under_way_before_it_ends() {
     let mut inventory =
-        shop(&["inventory", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--service-time-ms", "500"]);
+        shop(&["inventory", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--service-time-ms", SEEN_MS]);
     let (address, control) = (announced(&mut inventory, "listening").await, announced(&mut inventory, "control").await);
     let under_way = tokio::spawn(async move { Http::new(address).get("/inventory/1").await.status });
     eventually("it is in service", PATIENCE, async || {
@@ -280,8 +296,8 @@ async fn the_load_asks_for_orders_until_it_is_told_to_end() {
 
 #[tokio::test]
 async fn a_port_in_use_and_wrong_flags_are_said_with_their_exit_codes() {
-    let taken = Door::open().await.address();
-    let holder = std::net::TcpListener::bind(taken).unwrap();
+    let holder = Door::open().await;
+    let taken = holder.address();
     let ended = shop(&["user", "--listen", &taken.to_string()]).wait(PATIENCE).await;
     assert_eq!(ended.status.code(), Some(69));
     assert!(ended.stderr.contains(&format!("cannot listen on {taken}")), "{}", ended.stderr);

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tidegate::proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use tidegate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
-use tokio::time::Instant;
 use tonic::Code as Status;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic_health::pb::HealthCheckRequest;
@@ -18,6 +17,7 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 use crate::support::client::{descriptor, request};
 use crate::support::redis::Redis;
 use crate::support::tidegate::{Launch, Tidegate};
+use crate::support::{PATIENCE, eventually};
 
 const RULES: &str = "domain: shop\ndescriptors:\n  - { key: user, rate_limit: { unit: day, requests_per_unit: 2 } }\n";
 
@@ -120,9 +120,11 @@ async fn health_answers_for_the_names_that_gateways_ask_for_and_for_no_others() 
         assert_eq!(check(name).await.unwrap(), ServingStatus::Serving, "{name:?}");
     }
     assert_eq!(check("other").await.unwrap_err().code(), Status::NotFound);
-    let metrics = tidegate.http().get("/metrics").await.text();
     let counted = r#"ratelimit_service_total_requests{grpc_method="Check"} 4"#;
-    assert!(metrics.lines().any(|line| line == counted), "the checks are counted:\n{metrics}");
+    eventually("the checks are counted", PATIENCE, async || {
+        tidegate.http().get("/metrics").await.text().lines().any(|line| line == counted).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -152,30 +154,34 @@ fn tokio_stream_of<T: Send + 'static>(item: T) -> impl futures_util::Stream<Item
 
 #[tokio::test]
 async fn the_caller_s_deadline_holds_when_it_is_shorter_than_the_setting() {
-    let Some(redis) = Redis::start().await else { return };
+    let Some(mut redis) = Redis::start().await else { return };
     let launch = Launch::new(&[("rules.yaml", RULES)]).redis(&redis);
     let launch = launch.setting("TIDEGATE_STORE_DEADLINE", "10s");
     let tidegate = launch.setting("TIDEGATE_STORE_REDIS_RESPONSE_TIMEOUT", "1m").start().await;
     tidegate.becomes(ServingStatus::Serving).await;
-    assert_eq!(redis.ask("CLIENT PAUSE 8000 ALL").await, "+OK");
-    let mut call = tonic::Request::new(request("shop", &[("user", "ann")]));
-    call.set_timeout(Duration::from_secs(3));
-    // The client gives up at three seconds with another code: this one is the service's own, and it came in time.
-    let status = tidegate.grpc().should_rate_limit(call).await.unwrap_err();
-    assert_eq!(status.code(), Status::Unknown, "{status}");
-    assert!(status.message().contains("did not answer within"), "{status}");
+    redis.pause();
+    // The client gives up after two seconds with another code: this one is the service's own, and it came in time. On a
+    // machine that is held up at the end of them the client may be first.
+    eventually("the service answers in time", PATIENCE, async || {
+        let mut call = tonic::Request::new(request("shop", &[("user", "ann")]));
+        call.set_timeout(Duration::from_secs(2));
+        let status = tidegate.grpc().should_rate_limit(call).await.expect_err("Redis says nothing");
+        let is_own = status.code() == Status::Unknown;
+        assert!(!is_own || status.message().contains("did not answer within"), "{status}");
+        is_own.then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn the_setting_s_deadline_holds_when_the_caller_names_none() {
-    let Some(redis) = Redis::start().await else { return };
+    let Some(mut redis) = Redis::start().await else { return };
     let launch = Launch::new(&[("rules.yaml", RULES)]).redis(&redis).setting("TIDEGATE_STORE_DEADLINE", "200ms");
-    let tidegate = launch.start().await;
+    let tidegate = launch.setting("TIDEGATE_STORE_REDIS_RESPONSE_TIMEOUT", "1m").start().await;
     tidegate.becomes(ServingStatus::Serving).await;
-    assert_eq!(redis.ask("CLIENT PAUSE 8000 ALL").await, "+OK");
-    let started = Instant::now();
+    redis.pause();
+    // Redis never speaks again, and the client gives up in the end with another code.
     let status = tidegate.grpc().should_rate_limit(request("shop", &[("user", "ann")])).await.unwrap_err();
     assert_eq!(status.code(), Status::Unknown, "{status}");
-    // Long before Redis speaks again, however busy the machine is.
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(status.message().contains("did not answer within"), "{status}");
 }

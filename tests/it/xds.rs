@@ -11,6 +11,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pbjson_types::Any;
+use tidegate::demo::ports::HeldPort;
 use tidegate::proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use tidegate::proto::ratelimit::config::ratelimit::v3::{RateLimitConfig, RateLimitUnit};
 use tokio::net::TcpListener;
@@ -18,7 +19,6 @@ use tokio::task::JoinSet;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::support::client::{Http, request};
-use crate::support::redis::free_port;
 use crate::support::tidegate::{Launch, Tidegate};
 use crate::support::xds::{SnapshotServer, TYPE_URL, domain, limited};
 use crate::support::{PATIENCE, eventually};
@@ -65,6 +65,12 @@ async fn becomes(tidegate: &Tidegate, name: &str, expected: f64) {
     eventually(&what, PATIENCE, async || (metric(tidegate, name).await == Some(expected)).then_some(())).await;
 }
 
+/// Waits until a metric is above zero.
+async fn is_counted(tidegate: &Tidegate, name: &str) {
+    let what = format!("{name} is above 0");
+    eventually(&what, PATIENCE, async || metric(tidegate, name).await.filter(|value| *value >= 1.0)).await;
+}
+
 async fn rlconfig(tidegate: &Tidegate) -> String {
     Http::new(tidegate.debug_address()).get_with("/rlconfig", &[("host", "localhost")]).await.text()
 }
@@ -97,9 +103,12 @@ async fn before_the_first_rules_requests_get_the_references_error_and_then_they_
     assert!(first.resource_names.is_empty() && first.error_detail.is_none());
     let accepted = &server.asked()[1];
     assert_eq!((accepted.version_info.as_str(), accepted.response_nonce.as_str()), ("1", "1"));
-    assert_eq!(metric(&tidegate, "tidegate_xds_info{version=\"1\"}").await, Some(1.0));
-    assert_eq!(metric(&tidegate, "tidegate_xds_unreachable").await, Some(0.0));
-    assert!(metric(&tidegate, "tidegate_xds_connected_since_seconds").await.is_some_and(|since| since > 1e9));
+    becomes(&tidegate, "tidegate_xds_info{version=\"1\"}", 1.0).await;
+    becomes(&tidegate, "tidegate_xds_unreachable", 0.0).await;
+    eventually("it is told since when it is connected", PATIENCE, async || {
+        metric(&tidegate, "tidegate_xds_connected_since_seconds").await.filter(|since| *since > 1e9)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -168,22 +177,23 @@ async fn refused_rules_change_nothing_and_good_ones_are_accepted_after_them() {
     assert!(why.contains("duplicate domain 'shop' in config file: xDS resource other"), "{why}");
     assert_eq!(codes(&tidegate, "ada").await, [Code::Ok, Code::OverLimit], "the limit is still one");
     becomes(&tidegate, "tidegate_config_rejected", 1.0).await;
-    assert!(metric(&tidegate, "ratelimit_service_config_load_error").await.unwrap() >= 1.0);
-    assert!(metric(&tidegate, "tidegate_xds_refused{reason=\"rules\"}").await.unwrap() >= 1.0);
+    is_counted(&tidegate, "ratelimit_service_config_load_error").await;
+    is_counted(&tidegate, "tidegate_xds_refused{reason=\"rules\"}").await;
 
     let foreign = Any { type_url: "type.googleapis.com/x".to_owned(), value: Default::default() };
     server.tell_resources(NODE, vec![foreign]);
     let is_foreign = |why: &str| why.contains("resource 1: it is of the type \"type.googleapis.com/x\"");
     let what = "a foreign resource is refused";
     server.is_asked(what, |request| request.error_detail.as_ref().is_some_and(|why| is_foreign(&why.message))).await;
-    assert!(metric(&tidegate, "tidegate_xds_refused{reason=\"unreadable\"}").await.unwrap() >= 1.0);
+    is_counted(&tidegate, "tidegate_xds_refused{reason=\"unreadable\"}").await;
 
     server.tell(NODE, &[shop(3)]);
     server.is_accepted("4").await;
     assert_eq!(codes(&tidegate, "bob").await, [Code::Ok, Code::Ok, Code::Ok, Code::OverLimit]);
     becomes(&tidegate, "tidegate_config_rejected", 0.0).await;
-    let told = tidegate.log().matches("are refused, those in force stay").count();
-    assert_eq!(told, 2, "each is told once, however often the server repeats it: {}", tidegate.log());
+    let told = || tidegate.log().matches("are refused, those in force stay").count();
+    eventually("both refusals are told", PATIENCE, async || (told() >= 2).then_some(())).await;
+    assert_eq!(told(), 2, "each is told once, however often the server repeats it: {}", tidegate.log());
 }
 
 #[tokio::test]
@@ -205,7 +215,8 @@ async fn an_empty_list_unloads_everything() {
 
 #[tokio::test]
 async fn a_server_that_counts_its_versions_anew_is_understood() {
-    let server = SnapshotServer::start().await;
+    let port = HeldPort::any().unwrap();
+    let server = SnapshotServer::start_at(port.address(), None).await;
     server.tell(NODE, &[shop(1)]);
     let tidegate = started(&server).await;
     server.is_accepted("1").await;
@@ -222,24 +233,24 @@ async fn a_server_that_counts_its_versions_anew_is_understood() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_told_once_and_found_when_it_is() {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let port = HeldPort::any().unwrap();
+    let address = port.address();
     let tidegate = launch(address).setting("FORCE_START_WITHOUT_INITIAL_CONFIG", true).start().await;
     becomes(&tidegate, "tidegate_xds_unreachable", 1.0).await;
     let server = SnapshotServer::start_at(address, None).await;
     server.tell(NODE, &[shop(1)]);
     server.is_accepted("1").await;
     assert_eq!(codes(&tidegate, "ada").await, [Code::Ok, Code::OverLimit]);
-    let log = tidegate.log();
-    assert_eq!(log.matches("is not there, the rules in force stay").count(), 1, "{log}");
-    assert_eq!(log.matches("connected to the xDS server").count(), 1, "{log}");
+    tidegate.logs_once("is not there, the rules in force stay").await;
+    tidegate.logs_once("connected to the xDS server").await;
 }
 
 #[tokio::test]
 async fn a_server_that_hangs_is_noticed_and_left() {
     let server = SnapshotServer::start().await;
     server.tell(NODE, &[shop(1)]);
-    let settings = launch(server.address()).setting("TIDEGATE_RULES_XDS_KEEPALIVE_INTERVAL", "100ms");
-    let tidegate = settings.setting("TIDEGATE_RULES_XDS_KEEPALIVE_TIMEOUT", "100ms").start().await;
+    let settings = launch(server.address()).setting("TIDEGATE_RULES_XDS_KEEPALIVE_INTERVAL", "500ms");
+    let tidegate = settings.setting("TIDEGATE_RULES_XDS_KEEPALIVE_TIMEOUT", "500ms").start().await;
     server.is_accepted("1").await;
     server.pause(true);
     becomes(&tidegate, "tidegate_xds_unreachable", 1.0).await;
@@ -267,11 +278,9 @@ async fn answers_above_four_mebibytes_are_read_and_larger_ones_than_the_setting_
     server.tell(NODE, &[wide(100, 1_200)]);
     let settings = launch(server.address()).setting("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", 65_536);
     let tidegate = settings.setting("FORCE_START_WITHOUT_INITIAL_CONFIG", true).start().await;
-    let what = "the setting is named";
-    let is_named = || tidegate.log().contains("raise rules.xds.message_bytes_max, which is 65536");
-    eventually(what, PATIENCE, async || is_named().then_some(())).await;
+    tidegate.logs("raise rules.xds.message_bytes_max, which is 65536").await;
     becomes(&tidegate, "tidegate_config_rejected", 1.0).await;
-    assert!(metric(&tidegate, "tidegate_xds_refused{reason=\"unreadable\"}").await.unwrap() >= 1.0);
+    is_counted(&tidegate, "tidegate_xds_refused{reason=\"unreadable\"}").await;
     server.tell(NODE, &[shop(1)]);
     server.is_accepted("2").await;
     assert_eq!(codes(&tidegate, "ada").await, [Code::Ok, Code::OverLimit]);
@@ -307,10 +316,8 @@ async fn an_answer_that_can_not_be_read_is_counted_as_refused_and_told_once() {
         metric(&tidegate, refused).await.filter(|times| *times >= 2.0).map(drop)
     })
     .await;
-    assert_eq!(metric(&tidegate, "tidegate_config_rejected").await, Some(1.0));
-    let log = tidegate.log();
-    let told = "are refused, those in force stay: of its answer: it cannot be decoded";
-    assert_eq!(log.matches(told).count(), 1, "{log}");
+    becomes(&tidegate, "tidegate_config_rejected", 1.0).await;
+    tidegate.logs_once("are refused, those in force stay: of its answer: it cannot be decoded").await;
 }
 
 #[tokio::test]
@@ -322,13 +329,13 @@ async fn what_is_set_and_not_used_is_told_and_stops_nothing() {
     assert!(checked.status.success() && checked.stderr.contains(&format!("note: {told}")), "{}", checked.stderr);
     let server = SnapshotServer::start().await;
     let tidegate = started(&server).await;
-    assert!(tidegate.log().contains(told), "{}", tidegate.log());
+    tidegate.logs(told).await;
 
     let from_files = Launch::new(&[("rules.yaml", RULES)]).setting("CONFIG_GRPC_XDS_SERVER_URL", "http://x");
     let tidegate = from_files.setting("CONFIG_TYPE", "FILE").start().await;
     assert_eq!(codes(&tidegate, "ada").await, [Code::Ok, Code::OverLimit]);
-    let log = tidegate.log();
-    assert!(log.contains("CONFIG_GRPC_XDS_SERVER_URL is") && log.contains("because rules come from files"), "{log}");
+    tidegate.logs("CONFIG_GRPC_XDS_SERVER_URL is").await;
+    tidegate.logs("because rules come from files").await;
 }
 
 #[tokio::test]

@@ -115,7 +115,7 @@ async fn a_port_that_another_holds_is_told_and_the_service_serves_on() {
     let mut tidegate = launch(RULES).setting("TIDEGATE_DEBUG_PORT", port).start().await;
     let told = format!("not served: cannot listen on 127.0.0.1:{port} (debug.port)");
     assert!(tidegate.process().stdout().contains(&told), "{}", tidegate.process().stdout());
-    assert!(tidegate.log().contains("the debug port is not served"), "{}", tidegate.log());
+    tidegate.logs("the debug port is not served").await;
     assert_eq!(tidegate.http().get("/healthcheck").await.status, StatusCode::OK);
 }
 

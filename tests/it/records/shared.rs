@@ -38,9 +38,13 @@ async fn one_replica_leads_until_it_resigns() {
 async fn a_paused_leader_is_followed_stops_by_itself_and_is_refused() {
     let Some(redis) = Redis::start().await else { return };
     let [paused, successor] = [1, 2].map(|number| over_redis(&redis, number, BRIEF));
-    let (lease, mut clock) = (paused.lead().await.unwrap(), LeaseClock::default());
-    clock.heard(&lease);
-    let old = clock.may_decide(Instant::now()).expect("it leads");
+    let mut clock = LeaseClock::default();
+    // A machine that is held up may be late for so short a lease.
+    let old = eventually("it leads", PATIENCE, async || {
+        clock.heard(&paused.lead().await.unwrap());
+        clock.may_decide(Instant::now())
+    })
+    .await;
     assert_eq!(done(&paused, old, 0, 500.0, 400.0).await, 1);
 
     // From here on it says nothing more, as one that was stopped.
@@ -137,12 +141,13 @@ async fn while_redis_is_away_every_call_fails_soon_and_says_where() {
 
 #[tokio::test]
 async fn a_silent_redis_is_not_waited_for() {
-    let Some(redis) = Redis::start().await else { return };
-    let connector = connector_with(redis.port(), Duration::from_millis(100));
+    let Some(mut redis) = Redis::start().await else { return };
+    let connector = connector_with(redis.port(), Duration::from_millis(300));
     let records = AnyRecords::Redis(Arc::new(RedisRecords::new(connector, PREFIX, id(1), LeaseTimes::default())));
-    leads(&records).await;
-    assert_eq!(redis.ask("CLIENT PAUSE 1500 ALL").await, "+OK");
+    eventually("it answers in time", PATIENCE, async || records.lead().await.ok()).await;
+    redis.pause();
     assert!(matches!(records.load(SERVICE).await, Err(RecordError::TimedOut { .. })));
+    redis.resume();
     eventually("it answers again", PATIENCE, async || records.load(SERVICE).await.ok()).await;
 }
 
@@ -242,10 +247,10 @@ async fn nothing_is_kept_in_redis_for_ever_but_one_number() {
     let Some(redis) = Redis::start().await else { return };
     let records = over_redis(&redis, 1, LeaseTimes::default());
     let epoch = leads(&records).await;
-    records.lay(SERVICE, &order(Hand::Freeze, PATIENCE)).await.unwrap();
+    records.lay(SERVICE, &order(Hand::Freeze, Duration::from_secs(60))).await.unwrap();
     done(&records, epoch, 0, 500.0, 212.0).await;
     records.poll(&[SERVICE.into()]).await.unwrap();
-    for (kind, at_most_s) in [("g", 5_100), ("r", 5_100), ("c", 90_000), ("t", 5_100), ("h", 30)] {
+    for (kind, at_most_s) in [("g", 5_100), ("r", 5_100), ("c", 90_000), ("t", 5_100), ("h", 60)] {
         let answer = redis.ask(&format!("TTL records:{{}}{kind}{SERVICE}")).await;
         let ttl: i64 = answer[1..].parse().unwrap();
         assert!(ttl > 0 && ttl <= at_most_s, "{kind} is kept {ttl} s");

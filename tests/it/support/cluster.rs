@@ -1,10 +1,8 @@
 //! A Redis Cluster: real processes on ports of their own, with a password, put together by the commands that
 //! `redis-cli --cluster` sends.
 
-use std::cell::Cell;
-
-use redis::Value;
 use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Value};
 use tidegate::counters::any::{AnyStore, InRedis};
 use tidegate::counters::redis::cluster::{SLOTS, Topology};
 use tidegate::counters::redis::lanes::{Lane, halves};
@@ -13,7 +11,7 @@ use tidegate::counters::spread::{InCluster, Reach, SpreadStore};
 use tidegate::key::CounterKey;
 use tokio_util::task::TaskTracker;
 
-use super::redis::{Redis, free_port};
+use super::redis::Redis;
 use super::redis_tls;
 use super::store::{BATCH, reached, server};
 use super::{PATIENCE, eventually};
@@ -31,9 +29,11 @@ pub(crate) struct Node {
     pub(crate) redis: Redis,
     /// Where it speaks TLS, if it does: to clients, and to the other nodes.
     tls_port: Option<u16>,
-    bus: u16,
     id: String,
 }
+
+/// How long a node may be silent, in milliseconds, until others think it dead, where no test waits for that.
+const PATIENT_MS: u32 = 15_000;
 
 /// The password of all nodes.
 pub(crate) const PASSWORD: &str = "cluster-secret";
@@ -46,7 +46,8 @@ impl Cluster {
     pub(crate) async fn start(masters: usize, with_replicas: bool) -> Option<Cluster> {
         let mut nodes = Vec::new();
         for _ in 0..if with_replicas { 2 * masters } else { masters } {
-            nodes.push(Node::start(None).await?);
+            // Where nobody is to take over, nodes that are held up together are not to think each other dead.
+            nodes.push(Node::start(if with_replicas { 5_000 } else { PATIENT_MS }, None).await?);
         }
         Some(Cluster { nodes, masters, tls: None }.put_together().await)
     }
@@ -56,7 +57,7 @@ impl Cluster {
     pub(crate) async fn start_over_tls(certificates: &[&str]) -> Option<Cluster> {
         let mut nodes = Vec::new();
         for certificate in certificates {
-            nodes.push(Node::start(Some(certificate)).await?);
+            nodes.push(Node::start(PATIENT_MS, Some(certificate)).await?);
         }
         let tls = Tls { ca_file: Some(redis_tls::file("ca.pem")), ..Tls::default() };
         Some(Cluster { masters: nodes.len(), nodes, tls: Some(tls) }.put_together().await)
@@ -74,7 +75,8 @@ impl Cluster {
             node.tell(&format!("CLUSTER ADDSLOTSRANGE {} {}", slot(number), slot(number + 1) - 1)).await;
         }
         for node in &cluster.nodes[1..] {
-            cluster.nodes[0].tell(&format!("CLUSTER MEET 127.0.0.1 {} {}", node.port(), node.bus)).await;
+            let (port, bus) = (node.port(), node.redis.other_port());
+            cluster.nodes[0].tell(&format!("CLUSTER MEET 127.0.0.1 {port} {bus}")).await;
         }
         for node in &cluster.nodes {
             eventually("a node knows all the others", PATIENCE, async || {
@@ -198,8 +200,8 @@ pub(crate) async fn in_cluster(connector: &Connector) -> InRedis {
 /// A node with all slots, for anybody, and the way to it: a cluster of one refuses what lies in two slots as one of
 /// many does.
 pub(crate) async fn alone() -> Option<(Redis, Connector)> {
-    let redis = Redis::start_with(|_| {
-        let arguments = ["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()];
+    let redis = Redis::start_with_two_ports(|bus| {
+        let arguments = ["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()];
         arguments.map(str::to_owned).to_vec()
     })
     .await?;
@@ -221,25 +223,22 @@ pub(crate) fn tagged(key: &CounterKey) -> Vec<u8> {
 // === impl Node ===
 
 impl Node {
-    /// A node of its own, which speaks TLS if it is given a certificate to show.
-    async fn start(certificate: Option<&str>) -> Option<Node> {
-        let (bus, tls_port) = (Cell::new(0), Cell::new(None));
-        let redis = Redis::start_with(|_| {
-            bus.set(free_port());
-            let bus = bus.get().to_string();
+    /// One that others may think dead when nothing was heard of it for so many milliseconds, and that speaks TLS if it is
+    /// given a certificate to show.
+    async fn start(node_timeout: u32, certificate: Option<&str>) -> Option<Node> {
+        let redis = Redis::start_with_more_ports(1 + usize::from(certificate.is_some()), |ports| {
+            let (bus, node_timeout) = (ports[0].to_string(), node_timeout.to_string());
             let arguments = [
                 ["--cluster-enabled", "yes"],
                 ["--cluster-port", &bus],
-                ["--cluster-node-timeout", "5000"],
+                ["--cluster-node-timeout", &node_timeout],
                 ["--repl-diskless-sync-delay", "0"],
                 ["--requirepass", PASSWORD],
                 ["--masterauth", PASSWORD],
             ];
             let mut arguments: Vec<String> = arguments.concat().into_iter().map(str::to_owned).collect();
             if let Some(certificate) = certificate {
-                let port = free_port();
-                tls_port.set(Some(port));
-                arguments.extend(redis_tls::arguments(port, certificate));
+                arguments.extend(redis_tls::arguments(ports[1], certificate));
                 // Whom a node calls wants to see a certificate for clients.
                 let [shown, key] =
                     ["client-rsa.pem", "client-pkcs1.key"].map(|name| redis_tls::file(name).display().to_string());
@@ -255,7 +254,8 @@ impl Node {
             arguments
         })
         .await?;
-        let mut node = Node { redis, tls_port: tls_port.get(), bus: bus.get(), id: String::new() };
+        let tls_port = certificate.map(|_| redis.more_ports()[1]);
+        let mut node = Node { redis, tls_port, id: String::new() };
         let text = node.ask("CLUSTER MYID").await;
         node.id = text.lines().map(str::trim).find(|line| line.len() == 40).expect("a node has an id").to_owned();
         Some(node)
@@ -279,6 +279,9 @@ impl Node {
 
     async fn connect(&self) -> MultiplexedConnection {
         let client = redis::Client::open(format!("redis://:{PASSWORD}@127.0.0.1:{}", self.redis.port())).unwrap();
-        client.get_multiplexed_async_connection().await.unwrap()
+        // The package's own patience is half a second, and a node that moves keys answers nobody meanwhile.
+        let patient = AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE));
+        let patient = patient.set_response_timeout(Some(PATIENCE));
+        client.get_multiplexed_async_connection_with_config(&patient).await.unwrap()
     }
 }

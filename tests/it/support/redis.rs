@@ -1,20 +1,23 @@
 //! A real `redis-server` of the test's own: nothing is saved, and it can be stopped and started again on its port.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 
 use tempfile::TempDir;
+use tidegate::demo::ports::HeldPort;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::process::Process;
 use super::{PATIENCE, eventually, program};
 
-/// A Redis on a port of its own; killed when dropped.
+/// A Redis on a port of its own; killed when dropped. Its ports are held all the while, so that nobody else is given one
+/// before it is started or while it is away.
 #[derive(Debug)]
 pub(crate) struct Redis {
-    port: u16,
+    port: HeldPort,
+    more_ports: Vec<HeldPort>,
     folder: TempDir,
     process: Option<Process>,
     arguments: Vec<String>,
@@ -28,18 +31,29 @@ impl Redis {
         Redis::start_with(|_| Vec::new()).await
     }
 
-    /// The same with further arguments, made anew for each attempt from the port that it gets.
+    /// The same with further arguments, made from the port that it gets.
     pub(crate) async fn start_with(arguments: impl Fn(u16) -> Vec<String>) -> Option<Redis> {
-        const ATTEMPTS: usize = 5;
-        for _ in 0..ATTEMPTS {
-            let mut redis = Redis::stopped()?;
-            redis.arguments = arguments(redis.port);
-            if redis.starts().await {
-                return Some(redis);
-            }
-            println!("port {} was taken meanwhile; trying another", redis.port);
-        }
-        panic!("redis-server did not start in {ATTEMPTS} attempts");
+        let mut redis = Redis::stopped()?;
+        redis.arguments = arguments(redis.port());
+        redis.start_again().await;
+        Some(redis)
+    }
+
+    /// One with another port of its own, which the arguments are made from; see [`Redis::other_port`].
+    pub(crate) async fn start_with_two_ports(arguments: impl Fn(u16) -> Vec<String>) -> Option<Redis> {
+        Redis::start_with_more_ports(1, |ports| arguments(ports[0])).await
+    }
+
+    /// The same with so many.
+    pub(crate) async fn start_with_more_ports(
+        count: usize,
+        arguments: impl Fn(&[u16]) -> Vec<String>,
+    ) -> Option<Redis> {
+        let mut redis = Redis::stopped()?;
+        redis.more_ports = std::iter::repeat_with(|| HeldPort::any().unwrap()).take(count).collect();
+        redis.arguments = arguments(&redis.more_ports());
+        redis.start_again().await;
+        Some(redis)
     }
 
     /// The same as [`Redis::start`] for tests that have no runtime.
@@ -56,7 +70,8 @@ impl Redis {
     /// A Redis yet to be started: its address is known and nothing listens there.
     pub(crate) fn stopped() -> Option<Redis> {
         program("redis-server", None, "REQUIRE_REDIS")?;
-        Some(Redis { port: free_port(), folder: TempDir::new().unwrap(), process: None, arguments: Vec::new() })
+        let (port, folder) = (HeldPort::any().unwrap(), TempDir::new().unwrap());
+        Some(Redis { port, more_ports: Vec::new(), folder, process: None, arguments: Vec::new() })
     }
 
     /// Starts it on its port, with what was saved when it was stopped.
@@ -64,14 +79,14 @@ impl Redis {
         assert!(self.starts().await, "redis-server ended at start");
     }
 
-    /// Starts it; `false` if it ends at once, as it does when somebody else has taken the port.
+    /// Starts it; `false` if it ends at once.
     async fn starts(&mut self) -> bool {
         assert!(self.process.is_none(), "it runs already");
         let mut command = Command::new(program("redis-server", None, "REQUIRE_REDIS").expect("was there before"));
         command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"]);
-        command.arg(self.port.to_string()).arg("--dir").arg(self.folder.path()).args(&self.arguments);
+        let address = self.port.address();
+        command.arg(address.port().to_string()).arg("--dir").arg(self.folder.path()).args(&self.arguments);
         let process = self.process.insert(Process::spawn("redis-server", &mut command));
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         eventually("redis-server answers a PING or ends", PATIENCE, async || {
             if process.exit_status().is_some() {
                 return Some(false);
@@ -97,6 +112,11 @@ impl Redis {
         self.process.as_mut().expect("it runs").pause();
     }
 
+    /// Lets it go on.
+    pub(crate) fn resume(&mut self) {
+        self.process.as_mut().expect("it runs").resume();
+    }
+
     /// Kills it when it has saved what it holds, which is there when it is started again.
     pub(crate) async fn stop_saved(&mut self) {
         assert_eq!(self.ask("SAVE").await, "+OK");
@@ -105,18 +125,27 @@ impl Redis {
 
     /// Its port.
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.port.address().port()
+    }
+
+    /// The other of its two ports.
+    pub(crate) fn other_port(&self) -> u16 {
+        self.more_ports[0].address().port()
+    }
+
+    /// Its ports besides the first.
+    pub(crate) fn more_ports(&self) -> Vec<u16> {
+        self.more_ports.iter().map(|port| port.address().port()).collect()
     }
 
     /// Its first line of an answer to an inline command.
     pub(crate) async fn ask(&self, command: &str) -> String {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        ask(address, command).await.expect("Redis answers")
+        ask(self.port.address(), command).await.expect("Redis answers")
     }
 
     /// Its whole answer, a bulk string, to an inline command.
     pub(crate) async fn ask_all(&self, command: &str) -> String {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
+        let mut stream = TcpStream::connect(self.port.address()).await.unwrap();
         stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
@@ -126,7 +155,7 @@ impl Redis {
     /// Its whole answer to an inline command of somebody who knows its password. It is asked again when the connection
     /// breaks: a server that becomes master or replica is made to close those of all its clients.
     pub(crate) async fn ask_as(&self, password: &str, command: &str) -> String {
-        eventually("Redis answers", PATIENCE, async || ask_as(self.port, password, command).await).await
+        eventually("Redis answers", PATIENCE, async || ask_as(self.port(), password, command).await).await
     }
 
     /// How often each command was called by a client or a script, by its own count. INFO and PING are left out: tests
@@ -147,16 +176,17 @@ impl Redis {
 
     /// Its address as settings take it.
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://127.0.0.1:{}", self.port())
     }
 }
 
-/// A port that was free a moment ago. Redis can't be told to choose one itself.
+/// A port that was free a moment ago, for addresses where nobody is found. Who is to listen holds its port instead.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    HeldPort::any().unwrap().address().port()
 }
 
-/// The whole answer of whoever listens on that port to an inline command; `None` if it can't be reached.
+/// The whole answer of whoever listens on that port to an inline command; `None` if it can't be reached, or has closed the
+/// connection before it had answered both what is asked and the password.
 pub(crate) async fn ask_as(port: u16, password: &str, command: &str) -> Option<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?;
     stream.write_all(format!("AUTH {password}\r\n{command}\r\n").as_bytes()).await.ok()?;
@@ -164,7 +194,7 @@ pub(crate) async fn ask_as(port: u16, password: &str, command: &str) -> Option<S
     stream.shutdown().await.ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.ok()?;
-    Some(String::from_utf8_lossy(&answer).into_owned())
+    (answer.iter().filter(|byte| **byte == b'\n').count() > 1).then(|| String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// What lies under a key of any bytes, asked again as [`Redis::ask_as`] does.
@@ -189,7 +219,7 @@ async fn ask(address: SocketAddr, command: &str) -> Option<String> {
 #[tokio::test]
 async fn a_redis_comes_back_empty_on_its_port() {
     let Some(mut redis) = Redis::start().await else { return };
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, redis.port));
+    let address = redis.port.address();
     assert_eq!(ask(address, "SET a 1").await.as_deref(), Some("+OK"));
     redis.stop();
     assert_eq!(ask(address, "GET a").await, None);

@@ -1,12 +1,14 @@
 //! A master with a replica, and three sentinels that watch them: real processes, with passwords of their own.
 
 use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tidegate::counters::redis::{Address, Sentinels, Server};
+use tidegate::demo::ports::HeldPort;
 
 use super::process::Process;
-use super::redis::{Redis, free_port};
+use super::redis::Redis;
 use super::store::server;
 use super::{PATIENCE, eventually, program};
 
@@ -18,7 +20,7 @@ pub(crate) struct Trio {
 }
 
 struct Sentinel {
-    port: u16,
+    port: HeldPort,
     _folder: TempDir,
     process: Process,
 }
@@ -33,8 +35,9 @@ pub(crate) const SENTINELS_PASSWORD: &str = "sentinels-secret";
 // === impl Trio ===
 
 impl Trio {
-    /// All six of them, once every sentinel knows the others and the replica. `None` where there is no Redis.
-    pub(crate) async fn start() -> Option<Trio> {
+    /// All five of them, once every sentinel knows the others and the replica. A master that says nothing for so long is
+    /// taken for dead; long where it isn't to die, so that it isn't for being held up. `None` where there is no Redis.
+    pub(crate) async fn start(down_after: Duration) -> Option<Trio> {
         let known =
             || vec!["--requirepass".into(), SERVERS_PASSWORD.into(), "--masterauth".into(), SERVERS_PASSWORD.into()];
         let master = Redis::start_with(|_| known()).await?;
@@ -46,7 +49,7 @@ impl Trio {
         .await;
         let mut sentinels = Vec::new();
         for _ in 0..3 {
-            sentinels.push(Sentinel::start(master.port()).await);
+            sentinels.push(Sentinel::start(master.port(), down_after).await);
         }
         let trio = Trio { master, replica, sentinels };
         for sentinel in &trio.sentinels {
@@ -64,7 +67,7 @@ impl Trio {
     pub(crate) fn server(&self) -> Server {
         let sentinels = Sentinels {
             master: MASTER.to_owned(),
-            addresses: self.sentinels.iter().map(|sentinel| ("127.0.0.1".to_owned(), sentinel.port)).collect(),
+            addresses: self.sentinels.iter().map(|sentinel| ("127.0.0.1".to_owned(), sentinel.port())).collect(),
             username: None,
             password: Some(SENTINELS_PASSWORD.to_owned()),
             password_file: None,
@@ -75,43 +78,41 @@ impl Trio {
 
     /// The same as the reference service's variable has it.
     pub(crate) fn reference_url(&self) -> String {
-        let addresses = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port));
+        let addresses = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port()));
         [vec![MASTER.to_owned()], addresses.collect()].concat().join(",")
     }
 
-    /// Has a sentinel make the replica the master, although the master is well.
+    /// Has a sentinel make the replica the master, although the master is well. It is asked again while it finds the
+    /// replica not fit, as it does for a while when either was held up.
     pub(crate) async fn fail_over(&self) {
-        let sentinel = &self.sentinels[0];
-        let answer =
-            super::redis::ask_as(sentinel.port, SENTINELS_PASSWORD, &format!("SENTINEL FAILOVER {MASTER}")).await;
-        assert!(answer.is_some_and(|answer| answer.contains("+OK")));
+        let command = format!("SENTINEL FAILOVER {MASTER}");
+        eventually("the sentinel begins", PATIENCE, async || {
+            let answer = super::redis::ask_as(self.sentinels[0].port(), SENTINELS_PASSWORD, &command).await?;
+            // The first is for the password.
+            (answer.matches("+OK").count() == 2).then_some(())
+        })
+        .await;
     }
 }
 
 // === impl Sentinel ===
 
 impl Sentinel {
-    /// One that watches that master. Its port may be taken by somebody before it is there itself.
-    async fn start(master: u16) -> Sentinel {
-        const ATTEMPTS: usize = 5;
-        for _ in 0..ATTEMPTS {
-            let mut sentinel = Sentinel::launch(master);
-            let process = &mut sentinel.process;
-            let watches =
-                eventually("a sentinel watches its master or ends", PATIENCE, async || match process.exit_status() {
-                    Some(_) => Some(false),
-                    None => process.stdout().contains("+monitor").then_some(true),
-                });
-            if watches.await {
-                return sentinel;
-            }
-            println!("port {} was taken meanwhile; trying another", sentinel.port);
-        }
-        panic!("a sentinel did not start in {ATTEMPTS} attempts");
+    /// One that watches that master.
+    async fn start(master: u16, down_after: Duration) -> Sentinel {
+        let mut sentinel = Sentinel::launch(master, down_after);
+        let process = &mut sentinel.process;
+        eventually("a sentinel watches its master", PATIENCE, async || {
+            assert!(process.exit_status().is_none(), "it ended at start: {}", process.stdout());
+            process.stdout().contains("+monitor").then_some(())
+        })
+        .await;
+        sentinel
     }
 
-    fn launch(master: u16) -> Sentinel {
-        let (port, folder) = (free_port(), TempDir::new().unwrap());
+    fn launch(master: u16, down_after: Duration) -> Sentinel {
+        let (held, folder) = (HeldPort::any().unwrap(), TempDir::new().unwrap());
+        let port = held.address().port();
         let file = folder.path().join("sentinel.conf");
         let lines = [
             format!("port {port}"),
@@ -120,17 +121,21 @@ impl Sentinel {
             format!("requirepass {SENTINELS_PASSWORD}"),
             format!("sentinel monitor {MASTER} 127.0.0.1 {master} 2"),
             format!("sentinel auth-pass {MASTER} {SERVERS_PASSWORD}"),
-            format!("sentinel down-after-milliseconds {MASTER} 1000"),
+            format!("sentinel down-after-milliseconds {MASTER} {}", down_after.as_millis()),
             format!("sentinel failover-timeout {MASTER} 5000"),
             format!("sentinel sentinel-pass {SENTINELS_PASSWORD}"),
         ];
         std::fs::write(&file, lines.join("\n") + "\n").unwrap();
         let mut command = Command::new(program("redis-server", None, "REQUIRE_REDIS").expect("was there before"));
         command.arg(file).arg("--sentinel");
-        Sentinel { port, _folder: folder, process: Process::spawn("sentinel", &mut command) }
+        Sentinel { port: held, _folder: folder, process: Process::spawn("sentinel", &mut command) }
+    }
+
+    fn port(&self) -> u16 {
+        self.port.address().port()
     }
 
     async fn about_master(&self) -> Option<String> {
-        super::redis::ask_as(self.port, SENTINELS_PASSWORD, &format!("SENTINEL MASTER {MASTER}")).await
+        super::redis::ask_as(self.port(), SENTINELS_PASSWORD, &format!("SENTINEL MASTER {MASTER}")).await
     }
 }

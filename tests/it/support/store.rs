@@ -19,12 +19,12 @@ pub(crate) fn connector(redis: &Redis) -> Connector {
 
 /// A connector to a port of this machine.
 pub(crate) fn connector_to(port: u16) -> Connector {
-    connector_with(port, Duration::from_secs(5))
+    connector_with(port, PATIENCE)
 }
 
 /// A connector to a port of this machine that waits so long for an answer.
 pub(crate) fn connector_with(port: u16, response: Duration) -> Connector {
-    Connector::new(server(port), Timeouts { connect: Duration::from_secs(5), response })
+    Connector::new(server(port), Timeouts { connect: PATIENCE, response })
 }
 
 /// A server on a port of this machine, without TLS and for anybody.

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use tempfile::TempDir;
 use tidegate::proto::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
@@ -122,17 +121,17 @@ impl Launch {
         self.setting("TIDEGATE_STORE_REDIS_URL", redis.url())
     }
 
-    /// Starts it, and returns when it has said where it listens.
+    /// Starts it, and returns when it has said all that it says at the start.
     pub(crate) async fn start(self) -> Tidegate {
         let mut process = self.spawn();
         let (grpc, http) = eventually("tidegate says where it listens", PATIENCE, async || {
-            let ended = process.exit_status();
+            assert!(process.exit_status().is_none(), "tidegate ended at start: {}", process.stderr());
             let stdout = process.stdout();
+            // The last of the lines, which come one by one.
+            listening("try", &stdout)?;
             let grpc = listening("grpc", &stdout)?;
             let is_socket = grpc.starts_with("unix:");
-            let addresses = Some(((!is_socket).then(|| address(grpc)), address(listening("http", &stdout)?)));
-            assert!(ended.is_none(), "tidegate ended at start: {}", process.stderr());
-            addresses
+            Some(((!is_socket).then(|| address(grpc)), address(listening("http", &stdout)?)))
         })
         .await;
         Tidegate { process, rules: self.rules, grpc, http }
@@ -230,6 +229,18 @@ impl Tidegate {
         self.process.stderr()
     }
 
+    /// Waits until it has logged these words. A line is read some time after it was written.
+    pub(crate) async fn logs(&self, words: &str) {
+        let what = format!("the log has {words:?}");
+        eventually(&what, PATIENCE, async || self.log().contains(words).then_some(())).await;
+    }
+
+    /// Waits until it has logged these words, and asserts that it has once. What would repeat them must have happened.
+    pub(crate) async fn logs_once(&self, words: &str) {
+        self.logs(words).await;
+        assert_eq!(self.log().matches(words).count(), 1, "{words:?} is told once: {}", self.log());
+    }
+
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
     }
@@ -284,7 +295,7 @@ impl Tidegate {
     pub(crate) fn channel(&self) -> Channel {
         let endpoint =
             Endpoint::from_shared(format!("http://{}", self.grpc_address())).expect("an address is a valid authority");
-        endpoint.connect_timeout(Duration::from_secs(5)).timeout(PATIENCE).connect_lazy()
+        endpoint.connect_timeout(PATIENCE).timeout(PATIENCE).connect_lazy()
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use tidegate::demo::ports::HeldPort;
 use tonic::Code;
 
 use super::{SERVER, STORE, TRACE, call, hex, launch, metric, traceparent, user};
 use crate::support::collector::{Collector, Refusal};
-use crate::support::redis::free_port;
 use crate::support::tidegate::{Launch, Tidegate};
 use crate::support::{PATIENCE, eventually};
 
@@ -51,9 +51,8 @@ async fn spans_go_over_grpc_with_the_headers_that_are_set() {
         (&taken.headers["authorization"], &taken.headers["tenant"]),
         (&"Bearer s3cret".parse().unwrap(), &"a".parse().unwrap())
     );
-    let log = tidegate.log();
-    assert!(!log.contains("s3cret"), "{log}");
-    assert!(log.contains("OTEL_EXPORTER_OTLP_COMPRESSION is left alone"), "{log}");
+    tidegate.logs("OTEL_EXPORTER_OTLP_COMPRESSION is left alone").await;
+    assert!(!tidegate.log().contains("s3cret"), "{}", tidegate.log());
 }
 
 #[tokio::test]
@@ -70,8 +69,8 @@ async fn headers_go_over_http_and_are_in_no_log() {
     counts(&tidegate, FAILED, 2).await;
     assert_eq!(call(&tidegate, user("ann"), &[]).await, Code::Ok);
     assert_eq!(collector.span(SERVER).await.headers["authorization"], "Bearer s3cret");
-    let log = tidegate.log();
-    assert!(log.contains("it answered 401 Unauthorized") && !log.contains("s3cret"), "{log}");
+    tidegate.logs("it answered 401 Unauthorized").await;
+    assert!(!tidegate.log().contains("s3cret"), "{}", tidegate.log());
 }
 
 #[tokio::test]
@@ -108,20 +107,20 @@ async fn what_passes_is_tried_again_and_arrives_once() {
         collector.refuse(refusal);
         is_exported(&tidegate, &collector).await;
         assert_eq!((collector.requests(), collector.spans().len()), (2, 2), "{refusal:?}");
-        let log = tidegate.log();
-        assert_eq!(log.matches("spans cannot be exported").count(), 1, "{log}");
-        assert_eq!(log.matches("spans are exported again").count(), 1, "{log}");
+        tidegate.logs_once("spans cannot be exported").await;
+        tidegate.logs_once("spans are exported again").await;
     }
 }
 
 #[tokio::test]
 async fn a_collector_that_does_not_answer_is_given_up_and_asked_again() {
     let collector = Collector::start().await;
-    let tidegate = launch(&collector).setting("OTEL_EXPORTER_OTLP_TIMEOUT", "100").start().await;
+    let tidegate = launch(&collector).setting("OTEL_EXPORTER_OTLP_TIMEOUT", "700").start().await;
     collector.refuse(Refusal::Silence);
     is_exported(&tidegate, &collector).await;
-    assert_eq!(collector.requests(), 2);
-    assert!(tidegate.log().contains("it did not answer within 100 ms"), "{}", tidegate.log());
+    // One more for each time that the machine was held up for as long as the silent one is waited for.
+    assert!(collector.requests() >= 2, "{}", collector.requests());
+    tidegate.logs("it did not answer within 700 ms").await;
 }
 
 #[tokio::test]
@@ -132,21 +131,21 @@ async fn what_the_collector_does_not_take_is_counted_and_told_with_its_reason() 
     assert_eq!(call(&tidegate, user("ann"), &[]).await, Code::Ok);
     counts(&tidegate, FAILED, 1).await;
     counts(&tidegate, EXPORTED, 1).await;
-    let log = tidegate.log();
-    assert!(log.contains("it did not take 1 of 2 spans: too many"), "{log}");
+    tidegate.logs("it did not take 1 of 2 spans: too many").await;
 
     let over_grpc = launch_grpc(&collector).start().await;
     collector.refuse(Refusal::Grpc(Code::PermissionDenied));
     assert_eq!(call(&over_grpc, user("ann"), &[]).await, Code::Ok);
     counts(&over_grpc, FAILED, 2).await;
-    assert!(over_grpc.log().contains("it answered gRPC status 7: not"), "{}", over_grpc.log());
+    over_grpc.logs("it answered gRPC status 7: not").await;
 }
 
 #[tokio::test]
 async fn without_a_collector_calls_are_answered_and_what_finds_no_room_is_counted() {
+    let nobody = HeldPort::any().unwrap();
     let tidegate = Launch::new(&[("rules.yaml", super::RULES)])
         .setting("TRACING_ENABLED", "true")
-        .setting("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{}", free_port()))
+        .setting("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{}", nobody.address()))
         .setting("TIDEGATE_TRACING_EXPORT_INTERVAL", "20ms")
         .setting("OTEL_BSP_MAX_QUEUE_SIZE", "4")
         .start()
@@ -155,12 +154,14 @@ async fn without_a_collector_calls_are_answered_and_what_finds_no_room_is_counte
     for number in 0..50 {
         assert_eq!(call(&tidegate, user(&number.to_string()), &[]).await, Code::Ok);
     }
-    assert!(metric(&tidegate, DROPPED).await >= 100 - 8);
-    let is_told = async || tidegate.log().contains("spans cannot be exported").then_some(());
-    eventually("it is told", PATIENCE, is_told).await;
-    assert_eq!(tidegate.log().matches("spans cannot be exported").count(), 1, "{}", tidegate.log());
-    eventually("so is what is dropped", PATIENCE, async || tidegate.log().contains("spans are dropped").then_some(()))
-        .await;
+    // A call's spans are made when it has been answered. A batch that is given up meanwhile makes room for another.
+    eventually("all others are dropped", PATIENCE, async || {
+        let (dropped, failed) = (metric(&tidegate, DROPPED).await, metric(&tidegate, FAILED).await);
+        (dropped > 0 && dropped + failed >= 100 - 8).then_some(())
+    })
+    .await;
+    tidegate.logs_once("spans cannot be exported").await;
+    tidegate.logs("spans are dropped").await;
     assert_eq!(metric(&tidegate, EXPORTED).await, 0);
     tidegate.stop().await;
 }

@@ -168,7 +168,7 @@ impl Admin {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = AdminState::new(view.clone(), commands, records.clone(), "127.0.0.1");
-        tokio::spawn(admin::serve(listener, state, Duration::from_secs(1), stop.clone()));
+        tokio::spawn(admin::serve(listener, state, PATIENCE, stop.clone()));
         Admin { address, records, view, _stop: stop.drop_guard() }
     }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::PATIENCE;
 use crate::support::bench::{LateServer, Noop, bench, bench_json};
 use crate::support::redis::Redis;
 use crate::support::tidegate::{Launch, Tidegate};
+use crate::support::{PATIENCE, eventually};
 
 const PATIENT: [&str; 2] = ["--deadline", "10s"];
 
@@ -143,9 +143,13 @@ async fn connections_that_a_server_ends_in_order_lose_no_call() {
         .await;
     let target = tidegate.grpc_address().to_string();
     for pace in ["", " --rate 1000"] {
-        let report = load(&[&target], &format!("--warm-up 0s --deadline 10s{pace}")).await;
-        assert_all_answered(&report);
-        assert!(number(&report, "reconnects") >= 2.0, "{report}");
+        // A machine that is held up for most of a run of 400 ms leaves no time for two.
+        eventually("a run sees connections end", PATIENCE, async || {
+            let report = load(&[&target], &format!("--warm-up 0s --deadline 10s{pace}")).await;
+            assert_all_answered(&report);
+            (number(&report, "reconnects") >= 2.0).then_some(())
+        })
+        .await;
     }
 }
 
@@ -220,15 +224,29 @@ async fn replicas_over_one_redis_are_found_to_keep_their_limit_and_not_a_lower_o
     let targets: Vec<String> = replicas.iter().map(|replica| replica.grpc_address().to_string()).collect();
     let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
     let flags = "--keys uniform:2 --rate 500 --duration";
-    let (report, kept) = accuracy(&targets, &format!("--limit 50 {flags} 5s")).await;
-    assert!(kept, "{report}");
-    assert_eq!((&report["verdict"], &report["allowed"], &report["keys"]), (&json!("kept"), &json!(50), &json!(2)));
-    assert!(number(&report, "ratio") <= 1.0 && number(&report, "saturated_windows") >= 2.0, "{report}");
-    assert!(number(&report, "most_admitted_possible") >= number(&report, "most_admitted_certain"), "{report}");
-    let (report, kept) = accuracy(&targets, &format!("--limit 30 {flags} 3s")).await;
-    assert!(!kept, "{report}");
-    assert_eq!(report["verdict"], "violated");
-    assert!(number(&report, "most_admitted_certain") > 30.0, "{report}");
+    // A machine that is held up for most of a run leaves too little of it to tell.
+    eventually("a limit is kept that was reached", PATIENCE, async || {
+        let (report, kept) = accuracy(&targets, &format!("--limit 50 {flags} 5s")).await;
+        assert!(kept, "{report}");
+        assert!(number(&report, "most_admitted_possible") >= number(&report, "most_admitted_certain"), "{report}");
+        if report["verdict"] == "untested" || number(&report, "saturated_windows") < 2.0 {
+            return None;
+        }
+        assert_eq!((&report["verdict"], &report["allowed"], &report["keys"]), (&json!("kept"), &json!(50), &json!(2)));
+        assert!(number(&report, "ratio") <= 1.0, "{report}");
+        Some(())
+    })
+    .await;
+    eventually("a lower one is found to be violated", PATIENCE, async || {
+        let (report, kept) = accuracy(&targets, &format!("--limit 30 {flags} 3s")).await;
+        if kept {
+            return None;
+        }
+        assert_eq!(report["verdict"], "violated");
+        assert!(number(&report, "most_admitted_certain") > 30.0, "{report}");
+        Some(())
+    })
+    .await;
 }
 
 #[tokio::test]

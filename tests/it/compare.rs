@@ -16,7 +16,7 @@ use crate::support::redis::Redis;
 use crate::support::{PATIENCE, eventually};
 
 /// A run starts a dozen servers one after the other, in a build without optimisation.
-const RUN_PATIENCE: Duration = Duration::from_secs(240);
+const RUN_PATIENCE: Duration = Duration::from_secs(600);
 
 fn compare(arguments: &[&str], folder: &Path) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-bench"));

@@ -14,7 +14,7 @@ use crate::support::redis::Redis;
 use crate::support::{PATIENCE, envoy, eventually, program};
 
 /// Starting eight programs on a busy machine takes its time.
-const RUN_MAX: Duration = Duration::from_secs(120);
+const RUN_MAX: Duration = Duration::from_secs(400);
 
 /// A run in a folder of its own, which its processes can be told by.
 struct Run {

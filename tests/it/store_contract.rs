@@ -6,7 +6,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use smallvec::SmallVec;
 use tidegate::clock::SystemClock;
@@ -20,6 +19,7 @@ use tidegate::window::{Charging, Enforcement, FixedWindow, Policy, Precision, Sl
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::support::PATIENCE;
 use crate::support::cluster::Cluster;
 use crate::support::redis::Redis;
 use crate::support::store::redis_store;
@@ -53,8 +53,7 @@ fn with(enforcement: Enforcement, charge: Charge) -> Charge {
 
 async fn ask(store: &AnyStore, charging: Charging, members: impl IntoIterator<Item = Charge>) -> Tallies {
     let charges = Charges { members: members.into_iter().collect::<SmallVec<_>>(), charging };
-    let deadline = Instant::now() + Duration::from_secs(10);
-    store.charge(&charges, deadline).await.expect("the store answers")
+    store.charge(&charges, Instant::now() + PATIENCE).await.expect("the store answers")
 }
 
 async fn one(store: &AnyStore, name: &str, policy: Policy, hits: Hits) -> (Verdict, bool, u64) {

@@ -75,7 +75,7 @@ async fn what_cannot_be_written_is_an_error_and_said_unless_nobody_reads_any_mor
 async fn a_recorder_whose_listener_has_gone_says_so_once_and_ends_with_an_error() {
     let admin = Admin::start().await;
     let writing = tokio::spawn(ticks(admin.records.clone()));
-    let mut recorder = Process::spawn("the recorder", &mut recorder(&admin, "4s"));
+    let mut recorder = Process::spawn("the recorder", &mut recorder(&admin, "12s"));
     eventually("a tick is recorded", PATIENCE, async || (!recorder.stdout().is_empty()).then_some(())).await;
     drop(admin);
     let ended = recorder.wait(PATIENCE).await;

@@ -1,6 +1,7 @@
 //! `gate: rule`: the gate stands in the place of the one rule that it governs.
 
 use super::*;
+use crate::support::eventually;
 use tidegate::metrics::RuleTotals;
 
 /// A total of fifteen a second, of which the gate begins with three.
@@ -35,13 +36,27 @@ fn counted(door: &Door) -> RuleTotals {
 }
 
 /// How many of thirty requests pass.
-async fn of_thirty(door: &Door, descriptors: &[Asked]) -> usize {
-    of_ten(door, descriptors).await + of_ten(door, descriptors).await + of_ten(door, descriptors).await
+async fn of_thirty(door: &Door, descriptors: &[Asked]) -> Passed {
+    let started = Instant::now();
+    let mut count = 0;
+    for _ in 0..3 {
+        count += of_ten(door, descriptors).await;
+    }
+    Passed { count, took: started.elapsed() }
 }
 
-/// Whether so many of thirty passed a limit of so many a second, with what comes in while a test runs.
-fn is_about(passed: usize, limit: usize) {
-    assert!((limit..=limit + 9).contains(&passed), "{passed} of thirty passed a limit of {limit} a second");
+/// Whether so many of thirty passed a limit of so many a second, with what comes in while they are asked for.
+fn is_about(passed: Passed, limit: usize) {
+    let most = limit + 9 + limit * passed.took.as_secs() as usize;
+    assert!((limit..=most).contains(&passed.count), "{passed:?} of thirty at a limit of {limit} a second");
+}
+
+/// Asks until it is refused.
+async fn is_refused(door: &Door) -> Decision {
+    eventually("one is refused", PATIENCE, async || {
+        Some(door.ask(&[INVENTORY]).await).filter(|decision| decision.code == Code::OverLimit)
+    })
+    .await
 }
 
 #[tokio::test]
@@ -57,10 +72,7 @@ async fn the_status_is_the_rules_and_carries_the_limit_of_the_moment_and_what_is
         assert!((1..=334).contains(&status.reset_after_ms.unwrap()), "{:?}", status.reset_after_ms);
         assert_eq!(first.passed.as_slice(), [0], "the rule has passed");
         assert!(!first.needs_metadata());
-        let mut refused = door.ask(&[INVENTORY]).await;
-        while refused.code == Code::Ok {
-            refused = door.ask(&[INVENTORY]).await;
-        }
+        let refused = is_refused(&door).await;
         let status = &refused.statuses[0];
         assert_eq!((status.rule, status.gate, status.limit_remaining), (Some(0), Some(0), 0));
         assert_eq!(status.current_limit.as_ref().unwrap().name.as_deref(), Some("total"));
@@ -75,7 +87,7 @@ async fn the_rules_metrics_count_what_the_gate_lets_through_and_refuses() {
         let passed = of_thirty(&door, &[INVENTORY]).await;
         is_about(passed, 3);
         let totals = counted(&door);
-        let passed = passed as u64;
+        let passed = passed.count as u64;
         assert_eq!((totals.total_hits, totals.within_limit, totals.over_limit), (30, passed, 30 - passed));
     })
     .await;
@@ -90,11 +102,20 @@ async fn a_request_passes_once_whatever_it_costs_and_nothing_brings_it_back() {
         let back = door.ask(&[("service", "inventory", Hits::GiveBack(3))]).await;
         assert_eq!((back.code, back.statuses[0].rule), (Code::Ok, Some(0)));
         assert_eq!((counted(&door).total_hits, counted(&door).negative_hits), (30, 3));
-        let mut passed = 0;
-        for _ in 0..3 {
-            passed += usize::from(door.passes(&[INVENTORY]).await);
-        }
-        assert!(passed < 3, "what was given back would have let all three pass");
+        // Asked in so short a time that the gate itself lets fewer pass; a machine that is held up is asked again.
+        eventually("three are asked for in half a second", PATIENCE, async || {
+            of_thirty(&door, &[INVENTORY]).await;
+            let begun = Instant::now();
+            door.ask(&[("service", "inventory", Hits::GiveBack(3))]).await;
+            let mut passed = 0;
+            for _ in 0..3 {
+                passed += usize::from(door.passes(&[INVENTORY]).await);
+            }
+            let is_quick = begun.elapsed() < Duration::from_millis(500);
+            assert!(!is_quick || passed < 3, "what was given back would have let all three pass");
+            is_quick.then_some(())
+        })
+        .await;
     })
     .await;
 }
@@ -126,17 +147,16 @@ async fn a_limit_that_is_not_enforced_leaves_the_rule_as_it_is() {
     for mode in ["observe", "off"] {
         over_all(&rule(mode), ProcessModes::default(), |door| async move {
             is_about(of_thirty(&door, &[INVENTORY]).await, 15);
-            let status = door.ask(&[INVENTORY]).await.statuses[0].clone();
+            let status = is_refused(&door).await.statuses[0].clone();
             let limit = status.current_limit.unwrap();
-            assert_eq!((limit.limit.requests_per_unit, limit.name.as_deref()), (15, Some("total")));
-            assert_eq!(status.code, Code::OverLimit, "{mode}");
+            assert_eq!((limit.limit.requests_per_unit, limit.name.as_deref()), (15, Some("total")), "{mode}");
         })
         .await;
     }
     let quota = ProcessModes { shadow_mode: false, quota_mode: true };
     over_all(&rule("enforce"), quota, |door| async move {
         is_about(of_thirty(&door, &[INVENTORY]).await, 3);
-        let refused = door.ask(&[INVENTORY]).await;
+        let refused = is_refused(&door).await;
         assert_eq!((refused.statuses[0].gate, refused.statuses[0].rule), (Some(0), None), "they are two");
     })
     .await;
@@ -146,16 +166,16 @@ async fn a_limit_that_is_not_enforced_leaves_the_rule_as_it_is() {
 async fn a_limit_that_a_request_brings_takes_the_rules_place_and_not_the_gates() {
     over_all(&rule("enforce"), ProcessModes::default(), |door| async move {
         let own = Some(Limit { requests_per_unit: 1_000, window: Window::from(Unit::Hour) });
-        let mut passed = 0;
+        let (mut count, started) = (0, Instant::now());
         for _ in 0..30 {
             let entries = [Entry { key: "service", value: "inventory" }].into_iter().collect();
             let descriptor = Descriptor { entries, hits: ONE, limit_override: own };
             let query = RateQuery::try_new("shop", [descriptor].into_iter().collect()).unwrap();
-            let answer = door.limiter.decide(&query, Instant::now() + Duration::from_secs(5)).await.unwrap();
-            passed += usize::from(answer.decision.code == Code::Ok);
+            let answer = door.limiter.decide(&query, Instant::now() + PATIENCE).await.unwrap();
+            count += usize::from(answer.decision.code == Code::Ok);
             assert_eq!(answer.decision.statuses[0].rule, None, "the rule was not asked");
         }
-        is_about(passed, 3);
+        is_about(Passed { count, took: started.elapsed() }, 3);
     })
     .await;
 }

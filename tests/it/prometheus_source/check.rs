@@ -23,7 +23,7 @@ async fn queries_are_shown_as_they_are_sent_and_tried_where_there_is_a_prometheu
     let mut history = History::with_step(std::time::Duration::from_secs(5));
     history.counter("envoy_cluster_upstream_rq_xx{envoy_cluster_name=\"c\",envoy_response_code_class=\"2\"}", 10.0);
     let Some(mut prometheus) = Prometheus::with_history(&history).await else { return };
-    let of = |words: &str| text(&format!("{}, timeout: 1s, bearer_token: s3cret", at(prometheus.address())), words);
+    let of = |words: &str| text(&format!("{}, timeout: 4s, bearer_token: s3cret", at(prometheus.address())), words);
     let known = of("mode: enforce, signals: {preset: envoy, cluster: c}");
     let printed = check(&known).await;
     for part in [

@@ -200,8 +200,8 @@ async fn what_is_no_data_is_told_apart_and_never_read_as_no_errors() {
     history.counter("two{x=\"2\"}", 5.0);
     // Scrapes ended a minute ago.
     history.series("ended", |index| (index < -12).then(|| (index * 50 + 5_000).to_string()));
-    // There is a single sample, of a moment ago.
-    history.series("born", |index| (index == -1).then(|| "5".to_owned()));
+    // A window of 15 s has a single sample, whenever it is asked about.
+    history.series("rare", |index| (index % 3 == 0).then(|| "5".to_owned()));
     // Each second scrape is lost.
     history.series("lossy", |index| (index % 2 == 0).then(|| (index * 50 + 5_000).to_string()));
     let Some(prometheus) = Prometheus::with_history(&history).await else { return };
@@ -215,7 +215,7 @@ async fn what_is_no_data_is_told_apart_and_never_read_as_no_errors() {
     let last = |series: &str| format!("sum(last_over_time({series}[$window]))");
     for (answered, failed, kind, reason) in [
         (increase("nobody"), good.clone(), AbsenceKind::Empty, "there are no series of answers"),
-        (increase("born"), good.clone(), AbsenceKind::Empty, "there are too few samples in 15 s for an increase"),
+        (increase("rare"), good.clone(), AbsenceKind::Empty, "there are too few samples in 15 s for an increase"),
         (
             good.clone(),
             increase("nobody"),

@@ -99,10 +99,10 @@ impl MemoryStore {
         let members = charges.members.iter();
         let hashes: Hashes = members.map(|charge| self.hasher.hash_one(charge.key.as_bytes())).collect();
         let mut shards = Locked::lock(self, &hashes);
-        shards.warm(&hashes);
+        let places = shards.likely_places(&hashes);
         // Read under the locks, so that decisions about one counter are dated in the order in which they are made.
         let now = self.clock.now();
-        decide_in_place(charges, &hashes, &mut shards, now)
+        decide_in_place(charges, &hashes, &places, &mut shards, now)
             .unwrap_or_else(|| self.decide_unpacked(charges, &hashes, &mut shards, now))
     }
 
@@ -114,7 +114,7 @@ impl MemoryStore {
             .iter()
             .map(|at| {
                 let member = &charges.members[*at];
-                shards.of(hashes[*at]).get(hashes[*at], member.key.as_bytes(), &member.policy)
+                shards.of(*at).get(hashes[*at], member.key.as_bytes(), &member.policy)
             })
             .collect();
         let decided = decide_on_copies(&mut counters, &asked.members, charges.charging, now);
@@ -124,7 +124,7 @@ impl MemoryStore {
                 let at = asked.counters[counter];
                 let (member, hash) = (&charges.members[at], hashes[at]);
                 let key = member.key.as_bytes();
-                evictions += shards.of(hash).put(&self.hasher, hash, key, &counters[counter], &member.policy, now);
+                evictions += shards.of(at).put(&self.hasher, hash, key, &counters[counter], &member.policy, now);
             }
         }
         if evictions > 0 {
@@ -217,9 +217,18 @@ impl CounterStore for MemoryStore {
 /// The hash of each member's key.
 type Hashes = SmallVec<[u64; 4]>;
 
+/// Where each member's counter most likely is in its shard's table.
+type Places = SmallVec<[Option<usize>; 4]>;
+
 /// Decides where the counters lie, if all members have room and none changes its counter's form: as nearly always.
 /// Then nothing can refuse the decision, whatever its members' enforcement.
-fn decide_in_place(charges: &Charges, hashes: &[u64], shards: &mut Locked<'_>, now: Timestamp) -> Option<Tallies> {
+fn decide_in_place(
+    charges: &Charges,
+    hashes: &[u64],
+    places: &[Option<usize>],
+    shards: &mut Locked<'_>,
+    now: Timestamp,
+) -> Option<Tallies> {
     let mut changes: SmallVec<[(usize, InPlace); 4]> = SmallVec::new();
     for (at, charge) in charges.members.iter().enumerate() {
         let hash = hashes[at];
@@ -227,11 +236,11 @@ fn decide_in_place(charges: &Charges, hashes: &[u64], shards: &mut Locked<'_>, n
         if hashes[..at].contains(&hash) {
             return None;
         }
-        changes.push(shards.of(hash).find_in_place(hash, charge, charges.charging, now)?);
+        changes.push(shards.of(at).find_in_place(hash, places[at], charge, charges.charging, now)?);
     }
-    let charged = charges.members.iter().zip(hashes).zip(&changes);
-    let charged = charged.map(|((charge, hash), (place, change))| {
-        shards.of(*hash).charge_in_place(*place, change, &charge.policy);
+    let charged = charges.members.iter().zip(&changes).enumerate();
+    let charged = charged.map(|(at, (charge, (place, change)))| {
+        shards.of(at).charge_in_place(*place, change, &charge.policy);
         change.tally
     });
     Some(charged.collect())
@@ -246,9 +255,10 @@ struct Asked {
 
 /// The shards of one decision, locked.
 struct Locked<'a> {
-    store: &'a MemoryStore,
-    /// Ascending.
-    guards: SmallVec<[(usize, MutexGuard<'a, Shard>); 4]>,
+    /// In ascending order of the shards, each once.
+    guards: SmallVec<[MutexGuard<'a, Shard>; 4]>,
+    /// Which of them each member's counter is in.
+    of_members: SmallVec<[u32; 4]>,
 }
 
 // === impl Asked ===
@@ -274,29 +284,37 @@ impl Asked {
 
 impl<'a> Locked<'a> {
     fn lock(store: &'a MemoryStore, hashes: &[u64]) -> Locked<'a> {
-        let mut shards: SmallVec<[usize; 4]> = hashes.iter().map(|hash| store.shard_of(*hash)).collect();
-        shards.sort_unstable();
-        shards.dedup();
-        Locked { store, guards: shards.into_iter().map(|shard| (shard, lock(&store.shards[shard]))).collect() }
+        let mut members: SmallVec<[(u32, u32); 4]> =
+            hashes.iter().zip(0..).map(|(hash, member)| (store.shard_of(*hash) as u32, member)).collect();
+        members.sort_unstable();
+        let mut locked = Locked { guards: SmallVec::new(), of_members: SmallVec::from_elem(0, hashes.len()) };
+        let mut last = None;
+        for (shard, member) in members {
+            if last != Some(shard) {
+                locked.guards.push(lock(&store.shards[shard as usize]));
+                last = Some(shard);
+            }
+            locked.of_members[member as usize] = locked.guards.len() as u32 - 1;
+        }
+        locked
     }
 
-    /// Begins to fetch what the decision will look at, so that the waits for memory overlap: decided one after the
-    /// other, each counter's would begin when the one before has ended.
-    fn warm(&mut self, hashes: &[u64]) {
-        if hashes.len() < 2 {
-            return;
+    /// Where each member's counter most likely is, by the tables' tags alone. Of several members it begins to fetch what
+    /// the decision will look at, so that the waits for memory overlap: decided one after the other, each counter's
+    /// would begin when the one before has ended.
+    fn likely_places(&mut self, hashes: &[u64]) -> Places {
+        let places: Places = (0..).zip(hashes).map(|(member, hash)| self.of(member).likely_place(*hash)).collect();
+        if places.len() > 1 {
+            for (member, place) in places.iter().enumerate() {
+                self.of(member).warm(*place);
+            }
         }
-        let places: SmallVec<[Option<usize>; 4]> =
-            hashes.iter().map(|hash| self.of(*hash).likely_place(*hash)).collect();
-        for (hash, place) in hashes.iter().zip(&places) {
-            self.of(*hash).warm(*place);
-        }
+        places
     }
 
-    fn of(&mut self, hash: u64) -> &mut Shard {
-        let shard = self.store.shard_of(hash);
-        let at = self.guards.binary_search_by_key(&shard, |(shard, _)| *shard);
-        &mut self.guards[at.expect("the shards of all members were locked")].1
+    /// The shard of a member's counter.
+    fn of(&mut self, member: usize) -> &mut Shard {
+        &mut self.guards[self.of_members[member] as usize]
     }
 }
 

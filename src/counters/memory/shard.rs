@@ -97,16 +97,20 @@ impl Shard {
         }
     }
 
-    /// Where the counter of a charge lies and what is made of it there, if the charge can be made in place.
+    /// Where the counter of a charge lies and what is made of it there, if the charge can be made in place. It is
+    /// looked for where it [most likely](Shard::likely_place) is first.
     pub(super) fn find_in_place(
         &self,
         hash: u64,
+        likely: Option<usize>,
         charge: &Charge,
         charging: Charging,
         now: Timestamp,
     ) -> Option<(usize, InPlace)> {
         let key = charge.key.as_bytes();
-        let place = self.records.find_bucket_index(hash, |record| record.key() == key)?;
+        let is_there = |place: &usize| self.records.get_bucket(*place).is_some_and(|record| record.key() == key);
+        let place = likely.filter(is_there);
+        let place = place.or_else(|| self.records.find_bucket_index(hash, |record| record.key() == key))?;
         let record = self.records.get_bucket(place)?;
         let change = charge.policy.charge_in_place(record.state(), charge.hits, charging, now)?;
         Some((place, change))

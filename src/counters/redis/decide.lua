@@ -310,11 +310,15 @@ local gates, gated -- how many of the decision's charges are gates, and whether 
 for c = 1, charges do
   local p, flags, hits = charge[3 * c - 2], charge[3 * c - 1], charge[3 * c]
   local last, each, gives, only_over = false, false, false, false
-  if flags >= 32 then flags, only_over = flags - 32, true end
-  last = flags >= 16
-  if last then flags = flags - 16 end
-  if flags >= 8 then flags, each = flags - 8, true end
-  if flags >= 4 then flags, gives = flags - 4, true end
+  if flags == 16 then
+    flags, last = 0, true
+  else
+    if flags >= 32 then flags, only_over = flags - 32, true end
+    last = flags >= 16
+    if last then flags = flags - 16 end
+    if flags >= 8 then flags, each = flags - 8, true end
+    if flags >= 4 then flags, gives = flags - 4, true end
+  end
   local i = p
   if p > keys then i = policy[4 * policies + p - keys] end
   local kind, held = policy[4 * p - 3], sum[i]
@@ -390,7 +394,7 @@ for c = 1, charges do
           newest_hits[i] = newest_hits[i] + hits
         else
           added[i] = (added[i] or 0) + hits
-          if held == 0 then oldest[i] = floor(now_ms / tick) end
+          if held == 0 then oldest[i] = (now_ms - now_ms % tick) / tick end
         end
         held, charged = held + hits, 4
         sum[i] = held
@@ -569,14 +573,14 @@ for i = 1, keys do
         if hits == 0 then
           hits = newest_hits[i]
         else
-          local tick_now = floor(now_ms / tick)
+          local begun = now_ms - now_ms % tick
           if newest_hits[i] == 0 then
             expires, packed = true, kind
           else
             newer = pack(PAIR[packed], at % OFFSETS[packed], newest_hits[i])
-            expires = expires or floor(tick_now * tick / window) ~= floor(at * tick / window)
+            expires = expires or begun - at * tick > begun % window
           end
-          at = tick_now
+          at = begun / tick
         end
         value = pack(HEADER, held, at, hits, tick, packed) .. older .. newer
         if expires then

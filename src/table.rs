@@ -83,6 +83,16 @@ impl Snapshot {
     }
 }
 
+// === impl Meter ===
+
+impl Meter {
+    /// Begins to fetch what the answer will be counted in, so that this wait for memory and those for the counter
+    /// overlap.
+    pub(crate) fn warm(&self) {
+        self.counters.warm();
+    }
+}
+
 // === impl LimitTable ===
 
 impl LimitTable {

@@ -203,6 +203,7 @@ impl Planning<'_> {
 
     fn apply(&mut self, index: usize, found: Found<'_>, hits: Hits, replaced: &[&Arc<str>]) {
         let service = self.snapshot.rules.governing(found.rule.index);
+        self.snapshot.meter(found.rule).warm();
         let mut stands_for = None;
         match found.rule.action {
             Action::Unlimited => {

@@ -121,7 +121,9 @@ async fn tells_every_stage(mut run: Run, proxy: &str) {
         // Each is announced before it begins.
         assert!(ended.stderr.contains(&format!("] {}: ", expected.name())), "{}", ended.stderr);
     }
-    assert!(stages[0]["during"]["overloaded"].as_u64().unwrap() > 0, "pass-through overloads the inventory");
+    // On a busy machine it may be too slow before it is too full.
+    let [full, slow] = ["overloaded", "timed_out"].map(|kind| stages[0]["during"][kind].as_u64().unwrap());
+    assert!(full + slow > 0, "pass-through overloads the inventory: {}", stages[0]["during"]);
     let page = std::fs::read_to_string(run.folder.path().join("page.html")).unwrap();
     assert!(page.ends_with("</html>\n") && page.contains("global limit"));
     assert!(is_empty(run.folder.path()), "it removes its files");

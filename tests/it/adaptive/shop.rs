@@ -187,7 +187,17 @@ impl Shop {
     /// Requests that were neither answered well nor refused by the limit, and for which no pause of the machine answers:
     /// what is due meanwhile comes all at once, and is more than the service's breakers take.
     pub(super) fn failed(&self) -> Vec<Outcome> {
-        let failed = self.seen.lock().unwrap().failed.clone();
+        self.failed_since(0)
+    }
+
+    /// How many requests were neither answered well nor refused by the limit so far, whatever answers for it.
+    pub(super) fn ended_badly(&self) -> usize {
+        self.seen.lock().unwrap().failed.len()
+    }
+
+    /// The same as [`Shop::failed`] without the first so many of [`Shop::ended_badly`].
+    pub(super) fn failed_since(&self, before: usize) -> Vec<Outcome> {
+        let failed = self.seen.lock().unwrap().failed[before..].to_vec();
         let failed = failed.into_iter().filter(|(from, to, _)| !self.pauses.touched(*from, *to));
         failed.map(|(_, _, outcome)| outcome).collect()
     }

@@ -268,8 +268,10 @@ impl Drop for Exchange {
         for act in std::mem::take(&mut self.at_end) {
             act(self);
         }
+        // One record for all logs: made anew for each it would give each another duration.
+        let record = self.record();
         for log in &self.listener.access_logs {
-            log.write(&self.record());
+            log.write(&record);
         }
     }
 }

@@ -4,7 +4,7 @@
 # one profile only (dev): lint and documentation share the check artefacts, tests use the program as cargo builds it.
 
 .DEFAULT_GOAL := help
-.PHONY: help test check tools bench optimized bench-optimized demo image clean-tools
+.PHONY: help test check tools bench overload optimized bench-optimized demo image clean-tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ tools: ## install the servers that the tests run against, where they are missing
 bench: ## compare with a bare gRPC server in the same run (ten minutes), and write docs/benchmarks.md
 	cargo build --release --locked --bin tidegate --bin tidegate-bench
 	target/release/tidegate-bench compare --output docs/benchmarks.md $(BENCH_FLAGS)
+
+overload: ## attack and overload servers (three minutes), and write docs/overload.md
+	cargo build --release --locked --bin tidegate --bin tidegate-bench
+	target/release/tidegate-bench overload --output docs/overload.md $(OVERLOAD_FLAGS)
 
 optimized: ## build target/optimized/tidegate, laid out by a profile of itself under load (ten minutes; needs rustup)
 	scripts/build-optimized

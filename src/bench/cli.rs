@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use super::drive::DriveError;
 use super::message::TooLong;
 use super::target::Unreachable;
-use super::{accuracy, compare, load, noop};
+use super::{accuracy, compare, load, noop, overload};
 use crate::cli::ExitStatus;
 
 const CODES: &str = "\
@@ -34,6 +34,11 @@ pub enum Command {
     Accuracy(accuracy::Arguments),
     /// Start servers, load them in turn and compare them with the baseline
     Compare(compare::Arguments),
+    /// Attack and overload servers that it starts, and measure what honest clients notice
+    Overload(overload::Arguments),
+    /// Be one of the hostile clients of `overload`, towards a server on this machine
+    #[command(hide = true)]
+    Attack(overload::AttackArguments),
     /// Measure what a decision costs Redis, without the service in front of it
     Script(compare::ScriptArguments),
 }
@@ -80,6 +85,8 @@ impl Command {
             Command::Noop(arguments) => noop::run(&arguments),
             Command::Accuracy(arguments) => accuracy::run(arguments),
             Command::Compare(arguments) => compare::run(&arguments),
+            Command::Overload(arguments) => overload::run(&arguments),
+            Command::Attack(arguments) => overload::run_attack(&arguments),
             Command::Script(arguments) => compare::run_script(&arguments),
         }
     }

@@ -6,6 +6,8 @@
 //! | `noop` | the baseline: a bare tonic server that answers OK without looking |
 //! | `accuracy` | counts what was admitted against what the limit allows, in every window |
 //! | `compare` | starts servers, loads them in turn and holds them against the baseline: `make bench` |
+//! | `overload` | attacks and overloads servers that it starts, and measures what honest clients notice |
+//! | `attack` | is one of those hostile clients |
 //! | `script` | what a decision costs Redis, without the service in front of it |
 //!
 //! `drive` makes the calls with the client in `client`; `load` and `accuracy` observe what becomes of them. Nothing
@@ -22,6 +24,7 @@ pub mod keys;
 pub mod load;
 pub mod message;
 pub mod noop;
+pub mod overload;
 pub mod progress;
 pub mod script;
 pub mod statistics;

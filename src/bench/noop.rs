@@ -51,6 +51,7 @@ type Sockets = mpsc::Receiver<std::net::TcpStream>;
 /// # Errors
 /// When the port is taken or the operating system refuses.
 pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
+    crate::open_files::raise();
     let system = |error: io::Error| Failure::new(ExitStatus::OperatingSystem, error);
     let mut runtimes = Vec::new();
     for index in 0..arguments.runtimes {

@@ -15,6 +15,7 @@ mod ask;
 mod bad_input;
 mod batching;
 mod bench;
+mod bench_overload;
 mod bootstrap;
 mod cases;
 mod compare;

@@ -31,7 +31,7 @@ use self::plan::{OTHER_SECTIONS, Scale, Section};
 use self::progress::Progress;
 use self::results::Results;
 use self::rounds::{Schedule, saturation};
-use self::servers::Programs;
+use self::servers::{Programs, SETTINGS};
 use self::targets::TARGETS;
 use crate::bench::cli::{Failure, Verdict, print};
 use crate::bench::script;
@@ -195,15 +195,8 @@ fn scale(arguments: &Arguments) -> Scale {
 }
 
 fn programs(arguments: &Arguments, interrupt: &Interrupt) -> Result<Programs, SystemError> {
-    let bench = std::env::current_exe().map_err(SystemError::file("find this program's own file"))?;
-    let tidegate = arguments.server.clone().unwrap_or_else(|| bench.with_file_name("tidegate"));
-    // The working directory may be another one where it is started.
-    let tidegate = tidegate.canonicalize().map_err(|source| SystemError::Start {
-        program: format!("{} (--server names another; `cargo build --release --bins` makes it)", tidegate.display()),
-        source,
-    })?;
-    let other = arguments.target.as_ref().map(ToString::to_string);
-    Ok(Programs { tidegate, bench, cores: Cores::find(), other, interrupt: interrupt.clone() })
+    let programs = Programs::find(arguments.server.as_deref(), &SETTINGS, interrupt)?;
+    Ok(Programs { other: arguments.target.as_ref().map(ToString::to_string), ..programs })
 }
 
 /// What was asked for, as one would type it, without the files that belong to one machine.
@@ -217,14 +210,14 @@ fn command(arguments: &Arguments) -> String {
     words.join(" ")
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(path, text));
     written.map_err(|error| {
         Failure::new(ExitStatus::OperatingSystem, format_args!("cannot write {}: {error}", path.display()))
     })
 }
 
-fn failure(error: SystemError) -> Failure {
+pub(super) fn failure(error: SystemError) -> Failure {
     let status = match error {
         SystemError::File { .. } => ExitStatus::OperatingSystem,
         _ => ExitStatus::Unavailable,

@@ -29,6 +29,8 @@ pub struct Programs {
     pub cores: Cores,
     /// What `--target` names.
     pub other: Option<String>,
+    /// What Tidegate is set to besides its defaults.
+    pub settings: &'static [(&'static str, &'static str)],
     /// Raised when all must end.
     pub interrupt: Interrupt,
 }
@@ -58,13 +60,35 @@ const COUNTERS_PER_CALL: usize = 100;
 // === impl Programs ===
 
 impl Programs {
+    /// This program and the service: `tidegate`, or the one beside this program.
+    ///
+    /// # Errors
+    /// When the service isn't there.
+    pub fn find(
+        tidegate: Option<&Path>,
+        settings: &'static [(&'static str, &'static str)],
+        interrupt: &Interrupt,
+    ) -> Result<Programs, SystemError> {
+        let bench = std::env::current_exe().map_err(SystemError::file("find this program's own file"))?;
+        let tidegate = tidegate.map_or_else(|| bench.with_file_name("tidegate"), Path::to_owned);
+        // The working directory may be another one where it is started.
+        let tidegate = tidegate.canonicalize().map_err(|source| SystemError::Start {
+            program: format!(
+                "{} (--server names another; `cargo build --release --bins` makes it)",
+                tidegate.display()
+            ),
+            source,
+        })?;
+        Ok(Programs { tidegate, bench, cores: Cores::find(), other: None, settings, interrupt: interrupt.clone() })
+    }
+
     /// Starts a server.
     ///
     /// # Errors
     /// When it does not start.
     pub fn start(&self, server: &Server) -> Result<Running, SystemError> {
         match server {
-            Server::Baseline => self.start_baseline(),
+            Server::Baseline => self.start_baseline(Place::Server),
             Server::Other => Ok(Running {
                 addresses: self.other.clone().into_iter().collect(),
                 http: None,
@@ -108,8 +132,12 @@ impl Programs {
         Ok(running)
     }
 
-    fn start_baseline(&self) -> Result<Running, SystemError> {
-        let mut command = self.cores.command(Place::Server, &self.bench);
+    /// Starts the bare server there.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_baseline(&self, place: Place) -> Result<Running, SystemError> {
+        let mut command = self.cores.command(place, &self.bench);
         command.args(["noop", "--listen", "127.0.0.1:0"]);
         let mut process = Process::start("tidegate-bench noop", &mut command)?;
         let address = process.wait_for(&self.interrupt, |text| {
@@ -126,7 +154,7 @@ impl Programs {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("TIDEGATE_RULES_PATHS", rules);
         command.env("TIDEGATE_RUNTIME_WORKERS", runtimes.to_string());
-        command.envs(SETTINGS);
+        command.envs(self.settings.iter().copied());
         if let Some(redis) = redis {
             command.env("TIDEGATE_STORE_REDIS_URL", redis.url());
         }
@@ -201,6 +229,12 @@ impl Running {
     #[must_use]
     pub fn server_ids(&self) -> Vec<u32> {
         self.processes.iter().map(Process::id).collect()
+    }
+
+    /// Lines that the server's processes have written, on both outputs.
+    #[must_use]
+    pub fn lines_written(&self) -> usize {
+        self.processes.iter().map(|process| process.said().lines().count() + process.logged().lines().count()).sum()
     }
 
     /// The id of its Redis.

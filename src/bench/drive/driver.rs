@@ -16,6 +16,7 @@ use super::desk::Desk;
 use super::links::{Link, Links};
 use super::schedule::Schedule;
 use super::{DriveError, Loss, Observer, Pace, Plan, Summary};
+use crate::clock::{Clock, SystemClock};
 
 /// Time in which all connections must be there at the start.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -141,6 +142,7 @@ impl<'a, O: Observer> Driver<'a, O> {
             self.write_touched();
         }
         self.start = Instant::now();
+        self.summary.began = SystemClock.now();
         Ok(())
     }
 

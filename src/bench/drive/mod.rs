@@ -22,6 +22,7 @@ use super::arrivals::Spacing;
 use super::client::{Call, ConnectionError, Outcome, Shape};
 use super::keys::KeyChoice;
 use super::target::Server;
+use crate::clock::Timestamp;
 
 pub use driver::drive;
 
@@ -87,6 +88,8 @@ pub trait Observer {
 /// What a run says of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Summary {
+    /// When the run began by the machine's clock, so that runs beside each other can be held together.
+    pub began: Timestamp,
     /// Connections that were made in the place of others.
     pub reconnects: u64,
     /// Calls that a closing connection gave back, and that were sent again on another.

@@ -5,6 +5,7 @@
 //! ("coordinated omission"). In a closed loop a call is due when it is sent.
 
 mod report;
+mod slices;
 mod tally;
 
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::traffic::{Traffic, must_be, parse_deadline, parse_run};
 use crate::settings::text;
 
 pub use report::{Latency, Report};
+pub use slices::{Slice, Slices};
 pub use tally::Tally;
 
 const CHECKED: &str = "\
@@ -48,6 +50,9 @@ pub struct Arguments {
     /// Descriptors of each call, each with one entry whose value is drawn by itself
     #[arg(long, value_name = "N", default_value = "1", value_parser = parse_descriptors)]
     descriptors: usize,
+    /// Report every stretch of the run of this length by itself as well; only in the JSON
+    #[arg(long, value_name = "TIME", value_parser = parse_slice)]
+    slices: Option<Duration>,
 }
 
 /// Sends the calls and prints the report.
@@ -55,9 +60,12 @@ pub struct Arguments {
 /// # Errors
 /// When flags don't go together, a server can't be reached, or its connections don't hold.
 pub fn run(arguments: Arguments) -> Result<Verdict, Failure> {
-    let Arguments { traffic, warm_up, duration, deadline, descriptors } = arguments;
+    let Arguments { traffic, warm_up, duration, deadline, descriptors, slices } = arguments;
     let plan = traffic.plan(descriptors, deadline, warm_up, duration)?;
     let mut tally = Tally::new(warm_up, duration, deadline);
+    if let Some(length) = slices {
+        tally = tally.sliced(length);
+    }
     let summary = drive(&plan, &mut tally)?;
     let report = Report::new(traffic.target_names(), plan.pace, &tally, &summary);
     if traffic.json() {
@@ -70,6 +78,10 @@ pub fn run(arguments: Arguments) -> Result<Verdict, Failure> {
 
 fn parse_warm_up(written: &str) -> Result<Duration, String> {
     must_be(text::duration(written, &(Duration::ZERO..=Duration::from_secs(3_600))))
+}
+
+fn parse_slice(written: &str) -> Result<Duration, String> {
+    must_be(text::duration(written, &(Duration::from_millis(1)..=Duration::from_secs(3_600))))
 }
 
 fn parse_descriptors(written: &str) -> Result<usize, String> {

@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::super::drive::{Pace, Summary};
+use super::slices::Slice;
 use super::tally::Tally;
 
 /// The result of a run. The fields of its JSON are named as here.
@@ -58,6 +59,11 @@ pub struct Report {
     pub reconnects: u64,
     /// Calls that a closing connection gave back and that were sent again; they count once.
     pub returned: u64,
+    /// When the measured time began, in milliseconds since the Unix epoch by this machine's clock.
+    pub began_unix_ms: u64,
+    /// The run in stretches, if they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<Slice>,
 }
 
 /// Latencies in microseconds.
@@ -115,6 +121,8 @@ impl Report {
             generator_cpu_us_per_call: ratio(cpu_share * 1e6, calls_per_second),
             reconnects: summary.reconnects,
             returned: summary.returned,
+            began_unix_ms: summary.began.as_millis() + tally.from_ms(),
+            slices: tally.slices(),
         }
     }
 }

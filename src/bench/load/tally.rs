@@ -8,6 +8,7 @@ use super::super::client::{Call, Outcome};
 use super::super::drive::Observer;
 use super::super::failures::Failures;
 use super::super::progress::Progress;
+use super::slices::{Slice, Slices};
 
 /// Longest latency that is told from longer ones, in nanoseconds: an hour.
 const LATENCY_MAX_NS: u64 = 3_600_000_000_000;
@@ -36,6 +37,7 @@ pub struct Tally {
     /// Of all calls that were answered, errors among them, in nanoseconds.
     pub(super) latency: Histogram<u64>,
     all_answered: u64,
+    slices: Option<Slices>,
 }
 
 // === impl Tally ===
@@ -61,7 +63,27 @@ impl Tally {
             latency: Histogram::new_with_bounds(LATENCY_MIN_NS, LATENCY_MAX_NS, DIGITS)
                 .expect("the bounds are constants that a histogram allows"),
             all_answered: 0,
+            slices: None,
         }
+    }
+
+    /// The same, with every stretch of that length counted by itself as well.
+    #[must_use]
+    pub fn sliced(mut self, length: Duration) -> Tally {
+        self.slices = Some(Slices::new(length));
+        self
+    }
+
+    /// The stretches so far, if they are counted.
+    #[must_use]
+    pub fn slices(&self) -> Vec<Slice> {
+        self.slices.as_ref().map(Slices::finished).unwrap_or_default()
+    }
+
+    /// Milliseconds from the start of the run to the first call that is measured.
+    #[must_use]
+    pub fn from_ms(&self) -> u64 {
+        self.from_ns / 1_000_000
     }
 
     /// Seconds in which calls were measured.
@@ -98,6 +120,9 @@ impl Observer for Tally {
         let latency_ns = at_ns.saturating_sub(call.due_ns);
         let in_time = answered && latency_ns <= self.deadline_ns;
         self.missed += u64::from(!in_time);
+        if let Some(slices) = &mut self.slices {
+            slices.count(call.due_ns - self.from_ns, answered.then_some(latency_ns), !in_time);
+        }
         if answered {
             self.latency.saturating_record(latency_ns);
         }
@@ -116,6 +141,9 @@ impl Observer for Tally {
         if self.measures(due_ns) {
             self.unsent += 1;
             self.missed += 1;
+            if let Some(slices) = &mut self.slices {
+                slices.count(due_ns - self.from_ns, None, true);
+            }
         }
     }
 

@@ -3,8 +3,9 @@
 //! Two cores are used however many there are, so that runs on different machines mean the same: the generator and Redis
 //! share theirs. `taskset` (util-linux) does the pinning, because it needs no privilege and no unsafe code.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use super::program::tethered;
 
@@ -32,6 +33,8 @@ pub enum Place {
     Server,
     /// On the core of generator and Redis.
     Load,
+    /// On the core of generator and Redis, and there only while neither wants it.
+    Spare,
     /// On both.
     Both,
 }
@@ -54,21 +57,35 @@ impl Cores {
 
     /// A command that runs `program` at that place.
     pub fn command(&self, place: Place, program: impl AsRef<OsStr>) -> Command {
-        match self {
-            Cores::Free { .. } => tethered(program),
-            Cores::Pinned { server, load } => {
-                let list = match place {
-                    Place::Server => server.to_string(),
-                    Place::Load => load.to_string(),
-                    Place::Both => format!("{server},{load}"),
-                };
-                // It becomes the program, under the same process id.
-                let mut command = tethered("taskset");
-                command.arg("-c").arg(list).arg(program);
-                command
-            }
+        // Each word becomes the next, and the last the program, under the same process id.
+        let mut words: Vec<OsString> = Vec::new();
+        if let Cores::Pinned { server, load } = self {
+            let list = match place {
+                Place::Server => server.to_string(),
+                Place::Load | Place::Spare => load.to_string(),
+                Place::Both => format!("{server},{load}"),
+            };
+            words.extend(["taskset".into(), "-c".into(), list.into()]);
         }
+        if place == Place::Spare && can_yield() {
+            words.extend(YIELDING.map(OsString::from));
+        }
+        words.push(program.as_ref().to_owned());
+        let mut command = tethered(&words[0]);
+        command.args(&words[1..]);
+        command
     }
+}
+
+/// Starts a program that gives way to every other (SCHED_IDLE); like `taskset` it is part of util-linux.
+const YIELDING: [&str; 3] = ["chrt", "--idle", "0"];
+
+/// Whether a process at [`Place::Spare`] does give way to others.
+#[must_use]
+pub fn can_yield() -> bool {
+    static WORKS: OnceLock<bool> = OnceLock::new();
+    let tried = || Command::new(YIELDING[0]).args(&YIELDING[1..]).arg("true").output();
+    *WORKS.get_or_init(|| tried().is_ok_and(|output| output.status.success()))
 }
 
 /// The two lowest numbers of a list such as `0-3,8`.

@@ -68,8 +68,25 @@ pub fn foreign_cores(machine: Duration, ours: Duration, elapsed: Duration) -> f6
 /// Memory that a process holds now, in bytes; 0 if it is gone.
 #[must_use]
 pub fn resident_bytes(id: u32) -> u64 {
+    status_bytes(id, "VmRSS:")
+}
+
+/// The most memory that a process has held since [`forget_resident_bytes_max`], or since its start where the kernel
+/// does not forget it; in bytes, 0 if it is gone.
+#[must_use]
+pub fn resident_bytes_max(id: u32) -> u64 {
+    status_bytes(id, "VmHWM:")
+}
+
+/// Makes the kernel forget the most memory that a process has held.
+pub fn forget_resident_bytes_max(id: u32) {
+    // Few kernels can't; there the most is that since the process's start.
+    drop(fs::write(format!("/proc/{id}/clear_refs"), "5"));
+}
+
+fn status_bytes(id: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() * 1_024
 }
 
@@ -103,6 +120,7 @@ mod tests {
         let id = std::process::id();
         assert!(of_processes(&[id]) > Duration::ZERO);
         assert!(resident_bytes(id) > 1 << 20);
+        assert!(resident_bytes_max(id) > 1 << 20);
         assert_eq!(of_processes(&[u32::MAX]), Duration::ZERO);
     }
 }

@@ -65,7 +65,7 @@ async fn a_run_measures_every_case_and_writes_its_files() {
 
     let report = std::fs::read_to_string(folder.path().join("docs/report.md")).unwrap();
     let judged = list(&results["judged"]);
-    assert_eq!(judged.len(), 2 * Kind::ALL.len() + 4 * 2 * stores.len());
+    assert_eq!(judged.len(), 3 * Kind::ALL.len() + 4 * 2 * stores.len());
     for judged in judged {
         let what = judged["what"].as_str().unwrap();
         assert!(report.contains(what) && ended.stdout.contains(what), "{what} is missing in:\n{report}");

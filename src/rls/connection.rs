@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::authority::AuthorityIo;
-use super::pace::{PacedIo, Turns};
+use super::pace::{Line, PacedIo, Turns};
 use super::places::Place;
 use super::preface::{self, Greeting};
 use super::router::Router;
@@ -50,6 +50,17 @@ pub struct ConnectionLimits {
     pub keepalive_interval: Option<Duration>,
     /// Time in which that sign must come, and in which a client must take some of what it is told.
     pub keepalive_timeout: Duration,
+}
+
+/// What the connections of one core share.
+#[derive(Clone, Debug)]
+pub struct Core {
+    /// Cancelled when they are to end.
+    pub stop: CancellationToken,
+    /// Tracks the tasks of their streams.
+    pub tasks: TaskTracker,
+    /// Where they wait for their next turn.
+    pub line: Line,
 }
 
 /// Runs the tasks of HTTP/2 streams on the runtime of their connection, where shutdown can wait for them.
@@ -85,7 +96,7 @@ const RESET_STREAMS_MAX: usize = 200;
 /// Streams that a client has us reset by breaking the protocol on them; past it the connection is ended.
 const BROKEN_STREAMS_MAX: usize = 200;
 
-/// Serves one connection, over TLS if there is an acceptor, until it ends or `stop` is cancelled and its calls are
+/// Serves one connection, over TLS if there is an acceptor, until it ends or its core is to stop and its calls are
 /// answered.
 pub async fn serve<S: CounterStore + Clone>(
     stream: TcpStream,
@@ -93,13 +104,12 @@ pub async fn serve<S: CounterStore + Clone>(
     router: Router<S>,
     limits: ConnectionLimits,
     place: Place,
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    core: Core,
 ) {
-    let Some(acceptor) = acceptor else { return speak(stream, router, limits, place, stop, tasks).await };
-    if let Some(stream) = seal(stream, &acceptor, limits.handshake_timeout, &place, &router, &stop).await {
+    let Some(acceptor) = acceptor else { return speak(stream, router, limits, place, core).await };
+    if let Some(stream) = seal(stream, &acceptor, limits.handshake_timeout, &place, &router, &core.stop).await {
         // TLS has room for a connection's buffers in its own state: a future of its own keeps those of others small.
-        Box::pin(speak(stream, router, limits, place, stop, tasks)).await;
+        Box::pin(speak(stream, router, limits, place, core)).await;
     }
 }
 
@@ -141,20 +151,20 @@ async fn seal<S: CounterStore + Clone>(
     None
 }
 
-/// Speaks HTTP/2 on a connection until it ends or `stop` is cancelled and its calls are answered.
+/// Speaks HTTP/2 on a connection until it ends or its core is to stop and its calls are answered.
 pub async fn speak<S: CounterStore + Clone>(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     router: Router<S>,
     limits: ConnectionLimits,
     place: Place,
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    core: Core,
 ) {
+    let Core { stop, tasks, line } = core;
     let Some(stream) = handshake(stream, limits.handshake_timeout, &stop).await else { return };
     let router = router.for_connection();
     let (calls, spoke) = (router.calls(), router.spoke());
     place.follow(Arc::clone(&spoke));
-    let turns = Turns::default();
+    let turns = Turns::new(&line);
     let paced = PacedIo::new(StallGuard::new(stream, limits.keepalive_timeout), &turns, || place.hear());
     let io = TokioIo::new(AuthorityIo::after_preface(paced));
     let service = service_fn(move |request| router.answer(request));

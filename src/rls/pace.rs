@@ -9,32 +9,53 @@
 //!
 //! A pause must last until the executor comes round again: the HTTP/2 server asks for more after each stream that it
 //! hands out, within one turn. So whoever polls the connection says when a turn begins ([`Turns`]).
+//!
+//! Whoever has had a quantum waits in the [`Line`] of his core, from which one is called each time the executor comes
+//! round. If all were called at once, a call of a client that asks now and then would wait, each time that it is read,
+//! answered and written, behind a quantum of everybody who sends without pause; so it waits behind one.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use futures_util::task::AtomicWaker;
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes after which a reader pauses: with the read that passes them, a hundred ordinary calls at most.
 pub const QUANTUM_BYTES: usize = 4 * 1024;
 
-/// Bytes read in the present turn of a connection; `PAUSED` once it has had enough.
-#[derive(Debug, Default)]
-pub struct Turns(AtomicUsize);
+/// Where the connections of one core wait that have had their quantum: each at most once. Clones are the same line.
+#[derive(Clone, Debug, Default)]
+pub struct Line(Arc<InLine>);
 
-const PAUSED: usize = usize::MAX;
+#[derive(Debug, Default)]
+struct InLine {
+    waiting: Mutex<VecDeque<Arc<Turns>>>,
+    caller: AtomicWaker,
+}
+
+/// The turns of a connection: bytes read in the present one, and whether it has had enough.
+#[derive(Debug)]
+pub struct Turns {
+    line: Line,
+    read: AtomicUsize,
+    waits: AtomicBool,
+    reader: AtomicWaker,
+}
 
 pin_project! {
     /// A stream that pauses. `heard` is called after each read that brought something.
     #[derive(Debug)]
-    pub struct PacedIo<'t, T, F> {
+    pub struct PacedIo<T, F> {
         #[pin]
         inner: T,
-        turns: &'t Turns,
+        turns: Arc<Turns>,
         heard: F,
         // The last write found no room.
         write_waits: bool,
@@ -43,38 +64,85 @@ pin_project! {
     }
 }
 
+// === impl Line ===
+
+impl Line {
+    /// Calls those who wait, one each time that it is polled. It never ends: a task of the core polls it for as long as
+    /// there are connections.
+    pub fn call(&self) -> impl Future<Output = Infallible> + use<> {
+        let line = self.clone();
+        poll_fn(move |context| {
+            line.0.caller.register(context.waker());
+            let next = line.waiting().pop_front();
+            if let Some(turns) = next {
+                turns.begin();
+                // Behind whoever was called, and what is to be done by now.
+                context.waker().wake_by_ref();
+            }
+            Poll::Pending
+        })
+    }
+
+    fn join(&self, turns: Arc<Turns>) {
+        self.waiting().push_back(turns);
+        self.0.caller.wake();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Arc<Turns>>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 // === impl Turns ===
 
 impl Turns {
-    /// Polls the connection in turns: each poll is one.
+    /// Those of a connection of that core.
+    #[must_use]
+    pub fn new(line: &Line) -> Arc<Turns> {
+        let (read, waits, reader) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicWaker::new());
+        Arc::new(Turns { line: line.clone(), read, waits, reader })
+    }
+
+    /// Polls the connection in turns: each poll is one, but for those while it waits in line.
     pub fn of<C: Future>(&self, mut connection: Pin<&mut C>) -> impl Future<Output = C::Output> {
         poll_fn(move |context| {
-            self.0.store(0, Ordering::Relaxed);
+            if !self.waits.load(Ordering::Relaxed) {
+                self.read.store(0, Ordering::Relaxed);
+            }
             connection.as_mut().poll(context)
         })
     }
 
-    /// Whether the turn is over; who asks first comes round again.
-    fn is_over(&self, context: &Context<'_>) -> bool {
-        let read = self.0.load(Ordering::Relaxed);
-        if (QUANTUM_BYTES..PAUSED).contains(&read) {
-            self.0.store(PAUSED, Ordering::Relaxed);
-            context.waker().wake_by_ref();
+    /// It was called.
+    fn begin(&self) {
+        self.read.store(0, Ordering::Relaxed);
+        self.waits.store(false, Ordering::Relaxed);
+        self.reader.wake();
+    }
+
+    /// Whether the turn is over; who asks comes round again.
+    fn is_over(self: &Arc<Turns>, context: &Context<'_>) -> bool {
+        let is_over = self.read.load(Ordering::Relaxed) >= QUANTUM_BYTES;
+        if is_over {
+            self.reader.register(context.waker());
+            if !self.waits.swap(true, Ordering::Relaxed) {
+                self.line.join(Arc::clone(self));
+            }
         }
-        read >= QUANTUM_BYTES
+        is_over
     }
 
     fn count(&self, bytes: usize) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
+        self.read.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
 // === impl PacedIo ===
 
-impl<'t, T, F: FnMut()> PacedIo<'t, T, F> {
+impl<T, F: FnMut()> PacedIo<T, F> {
     /// Holds `inner` to the pace of `turns`.
-    pub fn new(inner: T, turns: &'t Turns, heard: F) -> Self {
-        Self { inner, turns, heard, write_waits: false, reader: None }
+    pub fn new(inner: T, turns: &Arc<Turns>, heard: F) -> Self {
+        Self { inner, turns: Arc::clone(turns), heard, write_waits: false, reader: None }
     }
 }
 
@@ -87,7 +155,7 @@ fn note_write<R>(write_waits: &mut bool, reader: &mut Option<Waker>, written: Po
     written
 }
 
-impl<T: AsyncRead, F: FnMut()> AsyncRead for PacedIo<'_, T, F> {
+impl<T: AsyncRead, F: FnMut()> AsyncRead for PacedIo<T, F> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
         if *this.write_waits {
@@ -105,7 +173,7 @@ impl<T: AsyncRead, F: FnMut()> AsyncRead for PacedIo<'_, T, F> {
     }
 }
 
-impl<T: AsyncWrite, F> AsyncWrite for PacedIo<'_, T, F> {
+impl<T: AsyncWrite, F> AsyncWrite for PacedIo<T, F> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.project();
         note_write(this.write_waits, this.reader, this.inner.poll_write(context, bytes))
@@ -142,35 +210,88 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_reader_pauses_after_each_quantum_until_its_next_turn() {
-        let (near, mut far) = duplex(10 * QUANTUM_BYTES);
-        far.write_all(&vec![7; 3 * QUANTUM_BYTES]).await.unwrap();
-        drop(far);
-        let turns = Turns::default();
-        let mut paced = PacedIo::new(near, &turns, || {});
-        let mut buffer = vec![0; QUANTUM_BYTES];
-        let mut reading = pin!(async {
-            let mut all = 0;
-            loop {
-                match paced.read(&mut buffer).await.unwrap() {
-                    0 => break all,
-                    more => all += more,
-                }
+    /// Reads to the end; how many bytes there were.
+    async fn read_all(mut from: impl AsyncRead + Unpin) -> usize {
+        let (mut buffer, mut all) = (vec![0; QUANTUM_BYTES], 0);
+        loop {
+            match from.read(&mut buffer).await.unwrap() {
+                0 => break all,
+                more => all += more,
             }
-        });
+        }
+    }
+
+    /// Bytes of so many quanta, to be read.
+    async fn sent(quanta: usize) -> tokio::io::DuplexStream {
+        let (near, mut far) = duplex(10 * QUANTUM_BYTES);
+        far.write_all(&vec![7; quanta * QUANTUM_BYTES]).await.unwrap();
+        near
+    }
+
+    #[tokio::test]
+    async fn a_reader_pauses_after_each_quantum_until_it_is_called() {
+        let (line, near) = (Line::default(), sent(3).await);
+        let turns = Turns::new(&line);
+        let mut calls = pin!(line.call());
+        let mut reading = pin!(read_all(PacedIo::new(near, &turns, || {})));
         for _ in 0..3 {
             assert!(turns.of(reading.as_mut()).now_or_never().is_none(), "it pauses");
-            assert!(reading.as_mut().now_or_never().is_none(), "whoever asks again within the turn");
+            let read = turns.read.load(Ordering::Relaxed);
+            assert!(turns.of(reading.as_mut()).now_or_never().is_none(), "whoever asks again while it waits in line");
+            assert_eq!((turns.read.load(Ordering::Relaxed), read), (QUANTUM_BYTES, QUANTUM_BYTES));
+            assert_eq!(line.waiting().len(), 1, "once");
+            assert!(calls.as_mut().now_or_never().is_none());
         }
         // And it comes round by itself.
+        let caller = tokio::spawn(line.call());
         assert_eq!(turns.of(reading.as_mut()).await, 3 * QUANTUM_BYTES);
+        caller.abort();
+    }
+
+    #[tokio::test]
+    async fn of_many_who_send_without_pause_one_is_called_at_a_time() {
+        let line = Line::default();
+        let mut calls = pin!(line.call());
+        let mut greedy = Vec::new();
+        for _ in 0..5 {
+            let turns = Turns::new(&line);
+            greedy.push((Arc::clone(&turns), Box::pin(read_all(PacedIo::new(sent(9).await, &turns, || {})))));
+        }
+        for _ in 0..10 {
+            for (turns, reading) in &mut greedy {
+                assert!(turns.of(reading.as_mut()).now_or_never().is_none());
+            }
+            assert_eq!(line.waiting().len(), 5, "all have had their quantum");
+            assert!(calls.as_mut().now_or_never().is_none());
+            assert_eq!(line.waiting().len(), 4, "one was called");
+            // Somebody who asks now and then is read at once meanwhile.
+            let honest = Turns::new(&line);
+            let (near, mut far) = duplex(64);
+            far.write_all(b"question").await.unwrap();
+            let mut paced = PacedIo::new(near, &honest, || {});
+            let mut buffer = [0; 8];
+            let mut reading = pin!(paced.read_exact(&mut buffer));
+            assert!(honest.of(reading.as_mut()).now_or_never().is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_left_the_line_is_passed_over() {
+        let line = Line::default();
+        for _ in 0..3 {
+            let turns = Turns::new(&line);
+            let mut reading = Box::pin(read_all(PacedIo::new(sent(2).await, &turns, || {})));
+            assert!(turns.of(reading.as_mut()).now_or_never().is_none());
+        }
+        let mut calls = pin!(line.call());
+        (0..3).for_each(|_| assert!(calls.as_mut().now_or_never().is_none()));
+        assert!(line.waiting().is_empty());
     }
 
     #[tokio::test]
     async fn who_does_not_read_is_not_read() {
         let (near, mut far) = duplex(8);
-        let turns = Turns::default();
+        let turns = Turns::new(&Line::default());
         let mut paced = PacedIo::new(near, &turns, || {});
         far.write_all(b"question").await.unwrap();
         assert_eq!(paced.write(b"answers!").await.unwrap(), 8);
@@ -187,8 +308,8 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_waited_for_a_write_is_woken_by_it() {
         let (near, mut far) = duplex(8);
-        let turns: &'static Turns = Box::leak(Box::default());
-        let (mut reading, mut writing) = tokio::io::split(PacedIo::new(near, turns, || {}));
+        let turns = Turns::new(&Line::default());
+        let (mut reading, mut writing) = tokio::io::split(PacedIo::new(near, &turns, || {}));
         far.write_all(b"question").await.unwrap();
         let writer = tokio::spawn(async move { writing.write_all(b"answers! and more").await.map(|()| writing) });
         // The writer is stuck after its first eight bytes.

@@ -19,8 +19,9 @@ use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::{self, ConnectionLimits};
+use super::connection::{self, ConnectionLimits, Core};
 use super::listening::{Arrived, Detached, Listening};
+use super::pace::Line;
 use super::places::{self, Place, Places};
 use super::router::Router;
 use super::tls::Acceptor;
@@ -189,16 +190,19 @@ where
 {
     let (tasks, background) = (TaskTracker::new(), TaskTracker::new());
     let router = router(&background);
+    let core = Core { stop: stop.clone(), tasks: tasks.clone(), line: Line::default() };
+    // It ends with the runtime: connections take turns until the last has ended.
+    drop(tokio::spawn(core.line.call()));
     let serve = |(stream, counted, place): Dealt| {
-        let (router, limits, stop, tasks_of_it) = (router.clone(), limits.connection, stop.clone(), tasks.clone());
+        let (router, limits, core) = (router.clone(), limits.connection, core.clone());
         let served = match stream {
             Detached::Tcp(stream) => TcpStream::from_std(stream).map(|stream| {
-                let served = connection::serve(stream, acceptor.clone(), router, limits, place, stop, tasks_of_it);
+                let served = connection::serve(stream, acceptor.clone(), router, limits, place, core);
                 Either::Left(served)
             }),
             // In a box, since there are few: the future of every other connection would have room for it.
             Detached::Unix(stream) => UnixStream::from_std(stream).map(|stream| {
-                let served = connection::speak(stream, router, limits, place, stop, tasks_of_it);
+                let served = connection::speak(stream, router, limits, place, core);
                 Either::Right(Box::pin(served))
             }),
         };

@@ -184,7 +184,7 @@ pub const SETTINGS: [(&str, &str); 8] = [
     ("TIDEGATE_HTTP_PORT", "0"),
     ("TIDEGATE_DEBUG_PORT", "0"),
     ("TIDEGATE_RULES_RELOAD_INTERVAL", "1h"),
-    ("TIDEGATE_STORE_DEADLINE", "1s"),
+    ("TIDEGATE_STORE_DEADLINE", "10s"),
     ("TIDEGATE_STORE_MEMORY_KEYS_MAX", "4000000"),
 ];
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::plan::{Case, Pace, Scale, Server};
@@ -95,6 +96,18 @@ fn generate(
     }
     command.args(arguments(case, duration, saturation)).args(["--seed", &seed.to_string(), "--json"]);
     let process = Process::start("tidegate-bench load", &mut command)?;
+    report(process, programs, duration)
+}
+
+/// The report of a generator that runs for that time, once it has ended.
+///
+/// # Errors
+/// When it fails or an interrupt comes.
+pub fn report<R: DeserializeOwned>(
+    process: Process,
+    programs: &Programs,
+    duration: Duration,
+) -> Result<R, SystemError> {
     let text = process.finish(&programs.interrupt, duration + PATIENCE)?;
     serde_json::from_str(&text).map_err(|error| SystemError::Answer {
         program: "tidegate-bench load".to_owned(),

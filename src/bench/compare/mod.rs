@@ -19,6 +19,7 @@ pub mod results;
 pub mod rounds;
 pub mod rules_file;
 pub mod servers;
+pub mod surroundings;
 pub mod table;
 pub mod targets;
 
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 
 use self::plan::{OTHER_SECTIONS, Scale, Section};
 use self::progress::Progress;
@@ -100,12 +102,8 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
     let compared = compare(arguments, &interrupt).map_err(|error| interrupt.check().err().unwrap_or(error));
     let results = compared.map_err(failure)?;
     print(&report::summary(&results));
-    if let Some(path) = &arguments.output {
-        write(path, &report::markdown(&results))?;
-    }
-    if let Some(path) = &arguments.json {
-        write(path, &serde_json::to_string_pretty(&results).unwrap_or_default())?;
-    }
+    let Arguments { output, json, .. } = arguments;
+    write_files(output.as_deref(), || report::markdown(&results), json.as_deref(), &results)?;
     let failed: Vec<&str> =
         results.targets.iter().filter(|judged| judged.fails).map(|judged| judged.what.as_str()).collect();
     if arguments.check && !failed.is_empty() {
@@ -210,7 +208,23 @@ fn command(arguments: &Arguments) -> String {
     words.join(" ")
 }
 
-pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
+/// Writes those files of a run that were asked for: its report, and all that was measured.
+pub(super) fn write_files(
+    output: Option<&Path>,
+    markdown: impl FnOnce() -> String,
+    json: Option<&Path>,
+    results: &impl Serialize,
+) -> Result<(), Failure> {
+    if let Some(path) = output {
+        write(path, &markdown())?;
+    }
+    if let Some(path) = json {
+        write(path, &serde_json::to_string_pretty(results).unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(path, text));
     written.map_err(|error| {
         Failure::new(ExitStatus::OperatingSystem, format_args!("cannot write {}: {error}", path.display()))

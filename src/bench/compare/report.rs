@@ -8,6 +8,7 @@ use super::plan::grouped;
 use super::results::{CaseResult, Quantity, Results, SectionResult};
 use super::rounds::FOREIGN_CORES_MAX;
 use super::servers::SETTINGS;
+use super::surroundings::Surroundings;
 use super::table::{Table, figure, median, with_spread};
 use super::targets::Standing;
 use crate::bench::script::Cost;
@@ -52,14 +53,10 @@ minute, any value of `hourly` per hour. It meets every load that Tidegate over R
 #[must_use]
 pub fn markdown(results: &Results) -> String {
     let mut text = HEADER.to_owned();
-    if !results.is_full {
-        text.push_str("\n**This was a short run**: it shows that everything works. Don't quote its figures.\n");
-    }
-    if !results.machine.optimised {
-        text.push_str("\n**This was a build without optimisation.** Its figures mean nothing.\n");
-    }
+    let surroundings = surroundings(results);
+    text.push_str(&surroundings.warnings());
     push(&mut text, "## Targets", &targets(results));
-    push(&mut text, "## Where and what", &surroundings(results));
+    push(&mut text, "## Where and what", &surroundings.markdown([]));
     text.push('\n');
     text.push_str(REPEAT);
     for section in &results.sections {
@@ -91,7 +88,8 @@ pub fn summary(results: &Results) -> String {
     text
 }
 
-fn push(text: &mut String, heading: &str, body: &str) {
+/// Adds a part of a report below its heading.
+pub(in crate::bench) fn push(text: &mut String, heading: &str, body: &str) {
     write!(text, "\n{heading}\n\n{body}").expect("a String takes all text");
 }
 
@@ -113,26 +111,9 @@ fn targets(results: &Results) -> String {
     table.markdown()
 }
 
-fn surroundings(results: &Results) -> String {
-    let machine = &results.machine;
-    let mut table = Table::new(&["", "value"]);
-    let rows = [
-        ("processor", machine.cpu.clone()),
-        ("cores", machine.cores.to_string()),
-        ("memory", format!("{} MiB", grouped(usize::try_from(machine.memory_mib).unwrap_or(usize::MAX)))),
-        ("kernel", machine.kernel.clone()),
-        ("tidegate", machine.tidegate.clone()),
-        ("redis-server", machine.redis.clone()),
-        ("rustc", machine.rustc.clone()),
-        ("command", format!("`{}`", results.command)),
-        ("placement", results.placement.clone()),
-        ("time", format!("{:.0} s", results.seconds)),
-    ];
-    for (name, value) in rows {
-        table.row([name.to_owned(), value]);
-    }
-    let settings: Vec<String> = SETTINGS.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    format!("{}\nTidegate's settings besides its defaults:\n\n```\n{}\n```\n", table.markdown(), settings.join("\n"))
+fn surroundings(results: &Results) -> Surroundings<'_> {
+    let Results { machine, command, placement, seconds, is_full, .. } = results;
+    Surroundings { machine, command, placement, seconds: *seconds, is_full: *is_full, settings: &SETTINGS }
 }
 
 // === sections ===

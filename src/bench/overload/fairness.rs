@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::attack::{Deeds, Kind};
 use super::load::{Load, Report};
 use super::scale::Scale;
+use crate::bench::compare::load::report;
 use crate::bench::compare::plan::grouped;
 use crate::bench::compare::rules_file::Rules;
 use crate::bench::compare::servers::{Programs, Running};
@@ -204,7 +205,7 @@ impl Case {
 fn honest(scale: &Scale, programs: &Programs, server: &Running) -> Result<Report, SystemError> {
     let load = Load::Honest { slice: scale.honest };
     let process = load.start(programs, Place::Load, &server.addresses[0], scale.warm_up, scale.honest)?;
-    Report::of(process, programs, scale.warm_up + scale.honest)
+    report(process, programs, scale.warm_up + scale.honest)
 }
 
 // === impl Attack ===

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::bench::compare::rules_file::DOMAIN;
 use crate::bench::compare::servers::Programs;
 use crate::bench::load::{Latency, Slice};
+use crate::bench::system::SystemError;
 use crate::bench::system::cores::Place;
 use crate::bench::system::process::Process;
-use crate::bench::system::{PATIENCE, SystemError};
 
 /// The deadline of every call: Envoy's default.
 pub const DEADLINE: Duration = Duration::from_millis(20);
@@ -146,19 +146,6 @@ impl Load {
 // === impl Report ===
 
 impl Report {
-    /// The report of a generator, once it has ended.
-    ///
-    /// # Errors
-    /// When it fails or an interrupt comes.
-    pub fn of(process: Process, programs: &Programs, duration: Duration) -> Result<Report, SystemError> {
-        let text = process.finish(&programs.interrupt, duration + PATIENCE)?;
-        serde_json::from_str(&text).map_err(|error| SystemError::Answer {
-            program: "tidegate-bench load".to_owned(),
-            answer: format!("{error} in {}", text.chars().take(200).collect::<String>()),
-            wanted: "one JSON object with the report's fields",
-        })
-    }
-
     /// Calls that were due.
     #[must_use]
     pub fn due(&self) -> u64 {

@@ -34,7 +34,7 @@ use self::surge::Surges;
 use crate::bench::cli::{Failure, Verdict, print};
 use crate::bench::compare::progress::placement;
 use crate::bench::compare::servers::Programs;
-use crate::bench::compare::{failure, write};
+use crate::bench::compare::{failure, write_files};
 use crate::bench::system::cores::{Place, can_yield};
 use crate::bench::system::interrupt::Interrupt;
 use crate::bench::system::machine::Machine;
@@ -85,12 +85,8 @@ pub fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
     let measured = measure(arguments, &interrupt).map_err(|error| interrupt.check().err().unwrap_or(error));
     let results = measured.map_err(failure)?;
     print(&report::summary(&results));
-    if let Some(path) = &arguments.output {
-        write(path, &report::markdown(&results))?;
-    }
-    if let Some(path) = &arguments.json {
-        write(path, &serde_json::to_string_pretty(&results).unwrap_or_default())?;
-    }
+    let Arguments { output, json, .. } = arguments;
+    write_files(output.as_deref(), || report::markdown(&results), json.as_deref(), &results)?;
     let missed: Vec<&str> =
         results.judged.iter().filter(|judged| !judged.holds).map(|judged| judged.what.as_str()).collect();
     if arguments.check && !missed.is_empty() {

@@ -1,7 +1,5 @@
 //! The report: the same Markdown on the terminal and in the file, from the results alone.
 
-use std::fmt::Write;
-
 use super::SETTINGS;
 use super::attack::Kind;
 use super::fairness::{Beside, Case, Fairness, Memory, Percentile};
@@ -9,7 +7,9 @@ use super::load::{HONEST_RATE, Report};
 use super::results::Results;
 use super::surge::{Surge, Surges};
 use crate::bench::compare::plan::grouped;
+use crate::bench::compare::report::push;
 use crate::bench::compare::rounds::FOREIGN_CORES_MAX;
+use crate::bench::compare::surroundings::Surroundings;
 use crate::bench::compare::table::{NOTHING, Table, figure, median, with_spread};
 use crate::bench::statistics::Spread;
 
@@ -68,14 +68,14 @@ target/release/tidegate-bench overload --rounds 1 --json overload.json
 #[must_use]
 pub fn markdown(results: &Results) -> String {
     let mut text = HEADER.to_owned();
-    if !results.is_full {
-        text.push_str("\n**This was a short run**: it shows that everything works. Don't quote its figures.\n");
-    }
-    if !results.machine.optimised {
-        text.push_str("\n**This was a build without optimisation.** Its figures mean nothing.\n");
-    }
+    let surroundings = surroundings(results);
+    text.push_str(&surroundings.warnings());
     push(&mut text, "## What should be, and is", &judged(results));
-    push(&mut text, "## Where and what", &surroundings(results));
+    let others = [("cores that others used", figure(results.foreign_cores))];
+    push(&mut text, "## Where and what", &surroundings.markdown(others));
+    if results.foreign_cores > FOREIGN_CORES_MAX {
+        text.push_str("\n**Others used the machine meanwhile**: repeat it on a quieter one.\n");
+    }
     text.push('\n');
     text.push_str(REPEAT);
     push(&mut text, "## Hostile clients", &format!("{FAIRNESS}\n{}", fairness(&results.fairness)));
@@ -97,10 +97,6 @@ pub fn summary(results: &Results) -> String {
     text
 }
 
-fn push(text: &mut String, heading: &str, body: &str) {
-    write!(text, "\n{heading}\n\n{body}").expect("a String takes all text");
-}
-
 fn judged(results: &Results) -> String {
     let mut table = Table::new(&["what", "wanted", "measured", "holds"]);
     for judged in &results.judged {
@@ -110,35 +106,9 @@ fn judged(results: &Results) -> String {
     table.markdown()
 }
 
-fn surroundings(results: &Results) -> String {
-    let machine = &results.machine;
-    let mut table = Table::new(&["", "value"]);
-    let rows = [
-        ("processor", machine.cpu.clone()),
-        ("cores", machine.cores.to_string()),
-        ("memory", format!("{} MiB", grouped(usize::try_from(machine.memory_mib).unwrap_or(usize::MAX)))),
-        ("kernel", machine.kernel.clone()),
-        ("tidegate", machine.tidegate.clone()),
-        ("redis-server", machine.redis.clone()),
-        ("rustc", machine.rustc.clone()),
-        ("command", format!("`{}`", results.command)),
-        ("placement", results.placement.clone()),
-        ("time", format!("{:.0} s", results.seconds)),
-        ("cores that others used", figure(results.foreign_cores)),
-    ];
-    for (name, value) in rows {
-        table.row([name.to_owned(), value]);
-    }
-    let settings: Vec<String> = SETTINGS.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let mut text = format!(
-        "{}\nTidegate's settings besides its defaults:\n\n```\n{}\n```\n",
-        table.markdown(),
-        settings.join("\n")
-    );
-    if results.foreign_cores > FOREIGN_CORES_MAX {
-        text.push_str("\n**Others used the machine meanwhile**: repeat it on a quieter one.\n");
-    }
-    text
+fn surroundings(results: &Results) -> Surroundings<'_> {
+    let Results { machine, command, placement, seconds, is_full, .. } = results;
+    Surroundings { machine, command, placement, seconds: *seconds, is_full: *is_full, settings: &SETTINGS }
 }
 
 // === hostile clients ===

@@ -13,6 +13,7 @@ use super::fairness::Memory;
 use super::load::{Load, Report, TENFOLD};
 use super::recovery::{Instants, Recovery};
 use super::scale::Scale;
+use crate::bench::compare::load::report;
 use crate::bench::compare::rules_file::Rules;
 use crate::bench::compare::servers::{Programs, Running};
 use crate::bench::statistics::Spread;
@@ -143,10 +144,10 @@ fn measure(load: Load, scale: &Scale, programs: &Programs, server: &Running) -> 
     programs.interrupt.pause(scale.warm_up + scale.calm)?;
     let (cpu_before, started) = (cpu::of_processes(&ids), Instant::now());
     let process = load.start(programs, scale.place, address, Duration::ZERO, scale.load)?;
-    let loaded = Report::of(process, programs, scale.load)?;
+    let loaded: Report = report(process, programs, scale.load)?;
     let used = cpu::of_processes(&ids).saturating_sub(cpu_before);
     let server_cores = used.as_secs_f64() / started.elapsed().as_secs_f64();
-    let honest = Report::of(honest, programs, scale.warm_up + length)?;
+    let honest: Report = report(honest, programs, scale.warm_up + length)?;
 
     let peak = ids.iter().copied().map(cpu::resident_bytes_max).sum();
     let from_ms = loaded.began_unix_ms as f64 - honest.began_unix_ms as f64;

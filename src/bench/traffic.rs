@@ -43,7 +43,8 @@ pub struct Traffic {
     /// Calls of an open loop that may wait for a connection with room; more are not sent
     #[arg(long, value_name = "N", default_value = "100000", value_parser = parse_backlog, requires = "rate")]
     backlog: usize,
-    /// How long an answer is waited for after the call was sent, missed deadline or not
+    /// How long an answer is waited for after the call was due, missed deadline or not; then the call is given up, as
+    /// Envoy does at its deadline: reset, or not sent if it found no connection with room
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_patience)]
     patience: Duration,
     /// The domain of all calls

@@ -214,11 +214,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends the calls that were sent before `since_ns`: they are waited for no longer.
+    /// Ends the calls that were due before `since_ns`: they are waited for no longer.
     pub fn give_up(&mut self, since_ns: u64, mut ended: impl FnMut(Call, Outcome)) {
         let output = &mut self.output;
         self.calls.retain(|stream, (call, _)| {
-            let waits = call.sent_ns >= since_ns;
+            let waits = call.due_ns >= since_ns;
             if !waits {
                 Head { length: 4, kind: RST_STREAM, flags: 0, stream: *stream }.write(output);
                 output.extend_from_slice(&CANCEL.to_be_bytes());

@@ -24,6 +24,9 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two looks at what is rarely due: calls to give up, the observer's progress.
 const SWEEP_NS: u64 = 250_000_000;
 
+/// How often at least while one call is waited for.
+const SWEEPS: u64 = 8;
+
 /// An open loop sleeps no shorter than this, in nanoseconds: above some ten thousand calls a second each wake-up
 /// sends several, and the generator doesn't spend its core on waking. Calls may be that much late, which is counted.
 const NAP_NS: u64 = 20_000;
@@ -161,7 +164,7 @@ impl<'a, O: Observer> Driver<'a, O> {
                 begun = Some((now_ns, cpu_seconds()));
             }
             if now_ns >= sweep_ns {
-                sweep_ns = now_ns + SWEEP_NS;
+                sweep_ns = now_ns + SWEEP_NS.min(patience_ns / SWEEPS);
                 self.sweep(now_ns, patience_ns);
                 if self.desk.observer.is_full() {
                     end_ns = end_ns.min(now_ns);
@@ -360,6 +363,8 @@ impl<'a, O: Observer> Driver<'a, O> {
             self.summary.late_max_ns = self.summary.late_max_ns.max(now_ns - first_ns);
         }
         schedule.fill(now_ns, end_ns, |due_ns| self.desk.observer.unsent(due_ns));
+        let since_ns = now_ns.saturating_sub(self.plan.patience.as_nanos() as u64);
+        schedule.give_up(since_ns, |due_ns| self.desk.observer.unsent(due_ns));
         loop {
             let Some(schedule) = &mut self.schedule else { return false };
             if self.desk.returns.is_empty() && schedule.backlog.is_empty() {

@@ -41,7 +41,7 @@ pub struct Plan {
     pub warm_up: Duration,
     /// Time after that in which calls are sent and measured.
     pub duration: Duration,
-    /// How long an answer is waited for.
+    /// How long an answer is waited for from when the call was due. Then it is given up: reset, or not even sent.
     pub patience: Duration,
     /// What calls look like.
     pub shape: Shape,

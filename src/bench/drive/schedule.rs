@@ -42,6 +42,13 @@ impl Schedule {
             }
         }
     }
+
+    /// Drops those that were due before `since_ns`; `unsent` hears of them.
+    pub(super) fn give_up(&mut self, since_ns: u64, mut unsent: impl FnMut(u64)) {
+        while self.backlog.front().is_some_and(|due_ns| *due_ns < since_ns) {
+            self.backlog.pop_front().into_iter().for_each(&mut unsent);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -58,5 +65,14 @@ mod tests {
         schedule.backlog.clear();
         schedule.fill(1_000, 7, |due_ns| unsent.push(due_ns));
         assert_eq!((schedule.backlog.len(), unsent.len()), (2, 2));
+    }
+
+    #[test]
+    fn what_has_waited_too_long_is_given_up() {
+        let mut schedule = Schedule::new(Arrivals::new(1e9, Spacing::Even), 1, 10);
+        schedule.fill(4, 10, |_| unreachable!("there is room"));
+        let mut unsent = Vec::new();
+        schedule.give_up(3, |due_ns| unsent.push(due_ns));
+        assert_eq!((unsent, schedule.backlog.into_iter().collect::<Vec<_>>()), (vec![0, 1, 2], vec![3, 4]));
     }
 }

@@ -28,6 +28,9 @@ pub const CALLS: usize = 64;
 /// How many times more calls than that an overload has under way.
 pub const TENFOLD: usize = 10;
 
+/// Calls of an open loop that wait for room on a connection: Envoy's default.
+pub const PENDING_MAX: usize = 1_024;
+
 /// Connections of an overload.
 pub const OVERLOAD_CONNECTIONS: usize = CONNECTIONS * TENFOLD;
 
@@ -106,8 +109,10 @@ impl Load {
             Load::Peak | Load::Closed => add("--calls", &CALLS.to_string()),
             Load::Open { rate } => {
                 add("--rate", &format!("{:.0}", rate.max(1.0)));
-                // As Envoy does, a call is not waited for much longer than its deadline.
-                add("--patience", "1s");
+                // As Envoy does: a call that has no answer at its deadline is reset, and never sent if it found no room;
+                // and no more than so many wait for room (the default of `max_pending_requests`).
+                add("--patience", &millis(DEADLINE));
+                add("--backlog", &PENDING_MAX.to_string());
             }
         }
         add("--deadline", &millis(DEADLINE));

@@ -48,7 +48,8 @@ before, at the most, and a little after. *lines* are all that the server wrote, 
 const SURGES: &str = "\
 Each call has a deadline of 20 ms, as Envoy's have. *peak* keeps 256 calls under way on 4 connections, *10 × calls under \
 way* 2,560 on 40, *10 × calls a second* is an open loop at ten times the peak of the same round, or as much as the \
-generator can. A call is decided in time, refused in time (an error, so that the caller knows), or late; *offered* is \
+generator can, with callers that behave as Envoy does: 1,024 calls at most wait for room on a connection, one that was not \
+sent by its deadline never is, and one without an answer by then is reset. A call is decided in time, refused in time (an error, so that the caller knows), or late; *offered* is \
 what was sent. *normal after* is the time from the last call of a load to the first of two stretches of 100 ms in a row in \
 which the honest clients' p99 is below twice what it was before the load.
 ";

@@ -81,6 +81,11 @@ impl<S: CounterStore> Limiter<S> {
         Limiter { table: table.clone(), store: wrap(store), metrics: metrics.clone(), options: Arc::clone(options) }
     }
 
+    /// Whether no decision waits for the store.
+    pub fn answers_at_once(&self) -> bool {
+        self.store.answers_at_once()
+    }
+
     /// Answers `query` before `deadline`. The store is asked at once; the future is the wait for its answer.
     ///
     /// # Errors

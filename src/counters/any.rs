@@ -33,6 +33,14 @@ pub enum InRedis {
 }
 
 impl CounterStore for AnyStore {
+    fn answers_at_once(&self) -> bool {
+        match self {
+            AnyStore::Memory(store) => store.answers_at_once(),
+            AnyStore::Redis(store) => store.answers_at_once(),
+            AnyStore::Remembering(store) => store.answers_at_once(),
+        }
+    }
+
     fn charge<'s>(
         &'s self,
         charges: &Charges,

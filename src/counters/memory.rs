@@ -205,6 +205,10 @@ impl MemoryStore {
 }
 
 impl CounterStore for MemoryStore {
+    fn answers_at_once(&self) -> bool {
+        true
+    }
+
     fn charge<'s>(
         &'s self,
         charges: &Charges,

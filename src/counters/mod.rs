@@ -79,6 +79,11 @@ pub enum StoreError {
 
 /// A place for counters.
 pub trait CounterStore: Send + Sync + 'static {
+    /// Whether the answer is there when [`CounterStore::charge`] returns. It may still be waited for.
+    fn answers_at_once(&self) -> bool {
+        false
+    }
+
     /// Decides and charges, atomically, and says what the counters hold afterwards. Answers before `deadline`, with
     /// an error if it must. It is asked when this is called; the future is the wait for its answer, and small.
     fn charge<'s>(

@@ -36,6 +36,8 @@ pub(super) struct Plan {
 struct Counted {
     descriptor: u32,
     mode: Mode,
+    /// Its counter is shared with the reference service.
+    is_shared: bool,
     hits: Hits,
     limited_by: LimitedBy,
     /// Where it is measured, if not in the rule's own series: what the request's values chose.
@@ -131,6 +133,9 @@ impl Plan {
 
     /// The same tallies, unless one of them is an error of the service that shares its counter.
     pub(super) fn accepted(&self, tallies: Tallies, snapshot: &Snapshot) -> Result<Tallies, StoreError> {
+        if !self.counted.iter().any(|counted| counted.is_shared) {
+            return Ok(tallies);
+        }
         let refusal = |(counted, tally): (&Counted, &Tally)| {
             shared::refusal(&counted.counting(snapshot).policy, counted.hits, tally)
         };
@@ -310,7 +315,8 @@ fn counted(
     let limited_by = LimitedBy::Rule(found.rule.index);
     let key = found.key.expect("a limited rule has a key");
     let charge = Charge { key, policy, hits, enforcement: Enforcement::Enforced };
-    (Counted { descriptor: index as u32, mode, hits, limited_by, runtime_series }, charge)
+    let is_shared = matches!(policy, Policy::ReferenceWindow(_));
+    (Counted { descriptor: index as u32, mode, is_shared, hits, limited_by, runtime_series }, charge)
 }
 
 fn overridden(
@@ -327,6 +333,7 @@ fn overridden(
     let counted = Counted {
         descriptor: index as u32,
         mode: Mode { shadow: false, quota: options.modes.quota_mode },
+        is_shared: matches!(policy, Policy::ReferenceWindow(_)),
         hits: descriptor.hits,
         limited_by: LimitedBy::Other(Box::new(Other { rule: None, limit, policy, near_threshold })),
         runtime_series: Some(metrics.runtime(rules.name(), &path)),

@@ -125,7 +125,7 @@ impl Metrics {
         ControlFlow::Continue(())
     }
 
-    fn fixed(&self) -> [(&'static str, Value<'static>); 27] {
+    fn fixed(&self) -> [(&'static str, Value<'static>); 28] {
         let totals = self.totals();
         let (counter, gauge) = (Value::Counter, Value::Gauge);
         [
@@ -143,6 +143,7 @@ impl Metrics {
             ("tidegate.trace_spans_exported", counter(totals.trace_spans_exported.get())),
             ("tidegate.trace_spans_dropped", counter(totals.trace_spans_dropped.get())),
             ("tidegate.trace_spans_failed", counter(totals.trace_spans_failed.get())),
+            ("tidegate.late_calls", counter(totals.late_calls.get())),
             ("tidegate.tls_handshake_failures", counter(totals.tls_handshake_failures.get())),
             ("tidegate.tls_certificate_rejected", gauge(totals.tls_certificate_rejected.get())),
             (TLS_ENDS_AT, gauge(totals.tls_certificate_ends_at.get())),

@@ -141,6 +141,11 @@ impl Metrics {
             ("tidegate_unknown_domain_hits", "Descriptors of domains without rules.", &totals.unknown_domain_hits),
             ("tidegate_overrides_ignored", "Limits of callers that were not used.", &totals.overrides_ignored),
             (
+                "tidegate_late_calls",
+                "Calls refused because they had waited to be read for half of the time that their callers wait.",
+                &totals.late_calls,
+            ),
+            (
                 "tidegate_tls_handshake_failures",
                 "TLS handshakes of clients on the gRPC port that failed.",
                 &totals.tls_handshake_failures,

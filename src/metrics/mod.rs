@@ -65,6 +65,8 @@ pub struct Totals {
     pub overrides_ignored: Counter,
     /// Hits that went to a domain's `other` series because there were too many of their own kind.
     pub series_dropped: Counter,
+    /// Calls that had waited to be read for half of the time that their callers wait, and were refused undecided.
+    pub late_calls: Counter,
     /// TLS handshakes of clients on the gRPC port that failed.
     pub tls_handshake_failures: Counter,
     /// 1 while the files of the gRPC port's certificate can't be used and an older one is shown; else 0.

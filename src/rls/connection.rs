@@ -1,24 +1,19 @@
 //! One client connection: from its first byte to its last.
 //!
 //! A connection must say the 24 bytes of HTTP/2's preface within a time, after a TLS handshake where the port is set to
-//! that (`tls`); then hyper's HTTP/2 server has it, behind the
+//! that (`tls`); then the HTTP/2 library has it, behind the
 //! adapter for `:authority`. It ends when the client ends it, when it is old (so that load spreads over replicas that
 //! came later), or when the service stops. In the last two cases the client is told by GOAWAY and every call under
 //! way is answered. Streams that are no rate limit calls (an open health watch) don't hold a connection that is
 //! ending: once no call has been under way for half a second, it is closed.
 
-use std::error::Error;
-use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hyper::rt::Executor;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use h2::server;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, interval, sleep, timeout};
@@ -26,12 +21,16 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::announce::AnnouncingIo;
 use super::authority::AuthorityIo;
+use super::keepalive;
 use super::pace::{Line, PacedIo, Turns};
 use super::places::Place;
 use super::preface::{self, Greeting};
 use super::router::Router;
+use super::streams::Streams;
 use super::tls::Acceptor;
+use super::unread::Unread;
 use crate::counters::CounterStore;
 use crate::web::stall::StallGuard;
 
@@ -62,10 +61,6 @@ pub struct Core {
     /// Where they wait for their next turn.
     pub line: Line,
 }
-
-/// Runs the tasks of HTTP/2 streams on the runtime of their connection, where shutdown can wait for them.
-#[derive(Clone, Debug)]
-struct StreamExecutor(TaskTracker);
 
 /// What somebody is told who speaks HTTP/1.1 to the gRPC port.
 const NOT_HTTP1: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 43\r\nconnection: close\r\n\r\nthis port speaks gRPC, that is HTTP/2 only\n";
@@ -153,7 +148,7 @@ async fn seal<S: CounterStore + Clone>(
 
 /// Speaks HTTP/2 on a connection until it ends or its core is to stop and its calls are answered.
 pub async fn speak<S: CounterStore + Clone>(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    stream: impl AsyncRead + AsyncWrite + Unread + Send + Unpin + 'static,
     router: Router<S>,
     limits: ConnectionLimits,
     place: Place,
@@ -166,18 +161,24 @@ pub async fn speak<S: CounterStore + Clone>(
     place.follow(Arc::clone(&spoke));
     let turns = Turns::new(&line);
     let paced = PacedIo::new(StallGuard::new(stream, limits.keepalive_timeout), &turns, || place.hear());
-    let io = TokioIo::new(AuthorityIo::after_preface(paced));
-    let service = service_fn(move |request| router.answer(request));
-    let mut connection = pin!(builder(limits, place.streams_max(), tasks).serve_connection(io, service));
+    let io = AnnouncingIo::new(AuthorityIo::after_preface(paced), place.streams_announced());
+    let mut http2 = match builder(place.streams_max()).handshake(io).await {
+        Ok(http2) => http2,
+        Err(error) => return log(Err(error), &place),
+    };
+    let pings = http2.ping_pong();
+    let mut lost = pin!(keepalive::lost(pings, &turns, limits.keepalive_interval, limits.keepalive_timeout));
+    let mut streams = pin!(Streams::new(http2, router, Arc::clone(&turns), tasks));
     let age = limits.age_max.map(jittered);
     let ended = tokio::select! {
-        result = turns.of(connection.as_mut()) => return log(result, &place),
+        result = turns.of(streams.as_mut()) => return log(result, &place),
+        () = lost.as_mut() => return tracing::debug!("a connection ended: its client gave no sign of life"),
         () = elapsed(age) => Ended::Age,
         () = silence(&spoke) => Ended::Silence,
         () = place.sent_away() => Ended::Crowd,
         () = stop.cancelled() => Ended::Shutdown,
     };
-    connection.as_mut().graceful_shutdown();
+    streams.end();
     let quiet = async {
         if ended == Ended::Age {
             // It may keep its other streams for the whole grace, unless the service stops meanwhile.
@@ -190,7 +191,8 @@ pub async fn speak<S: CounterStore + Clone>(
         is_quiet(&calls).await;
     };
     tokio::select! {
-        result = turns.of(connection) => log(result, &place),
+        result = turns.of(streams) => log(result, &place),
+        () = lost => tracing::debug!("an ending connection's client gave no sign of life"),
         () = quiet => {}
     }
 }
@@ -235,19 +237,15 @@ async fn silence(spoke: &AtomicBool) {
     }
 }
 
-fn builder(limits: ConnectionLimits, streams_max: u32, tasks: TaskTracker) -> http2::Builder<StreamExecutor> {
-    let mut builder = http2::Builder::new(StreamExecutor(tasks));
+fn builder(streams_max: u32) -> server::Builder {
+    let mut builder = server::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .auto_date_header(false)
         .max_concurrent_streams(streams_max)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_window_size(STREAM_WINDOW_BYTES)
         .max_header_list_size(HEADER_BYTES_MAX)
         .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
-        .max_local_error_reset_streams(BROKEN_STREAMS_MAX)
-        .keep_alive_interval(limits.keepalive_interval)
-        .keep_alive_timeout(limits.keepalive_timeout);
+        .max_local_error_reset_streams(Some(BROKEN_STREAMS_MAX));
     builder
 }
 
@@ -281,26 +279,11 @@ async fn is_quiet(calls: &AtomicUsize) {
 
 /// A connection that breaks is nothing to tell. One that was cut off because of what its client did is, but a hostile
 /// client can do it a thousand times a second.
-fn log(result: hyper::Result<()>, place: &Place) {
+fn log(result: Result<(), h2::Error>, place: &Place) {
     let Err(error) = result else { return };
-    let cause = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
-    let is_ours = cause.is_some_and(|cause| !cause.is_io() && !cause.is_remote());
-    if is_ours && place.is_news() {
-        let cause = cause.map(ToString::to_string);
-        tracing::warn!(cause, "a client that broke HTTP/2's rules was cut off; told once until none does for a while");
+    if !error.is_io() && !error.is_remote() && place.is_news() {
+        tracing::warn!(cause = %error, "a client that broke HTTP/2's rules was cut off; told once until none does for a while");
     } else {
         tracing::debug!(%error, "a connection ended with an error");
-    }
-}
-
-// === impl StreamExecutor ===
-
-impl<F> Executor<F> for StreamExecutor
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, stream: F) {
-        self.0.spawn(stream);
     }
 }

@@ -7,13 +7,12 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame};
+use hyper::body::Body;
 use tonic::Status;
 
 use super::body::{BoundedBody, Budget};
@@ -37,20 +36,6 @@ pub struct Received {
     pub message: Bytes,
     /// Whether it wasn't there at the first look.
     pub waited: bool,
-}
-
-/// The body of an answer to a call.
-#[derive(Debug, Default)]
-pub enum AnswerBody {
-    /// One message with its prefix, then the status OK.
-    Message(Bytes),
-    /// The status OK, to be sent next.
-    Status,
-    /// Nothing more.
-    #[default]
-    End,
-    /// What a service of tonic's says.
-    Tonic(tonic::body::Body),
 }
 
 /// Receives a call's message. `time` is how long it may take where it isn't there at once.
@@ -79,6 +64,27 @@ where
     let body = BoundedBody::new(body, time, &bounds.budget);
     let message = Box::pin(collect(received, body, bounds.bytes_max)).await?;
     Ok(Received { message, waited: true })
+}
+
+/// Takes a request to its end and keeps nothing of it; `time` is how long it may take where it isn't there at once.
+pub async fn discard<B>(mut body: B, time: Duration, bounds: &Bounds)
+where
+    B: Body<Data = Bytes> + Send + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let is_whole = poll_fn(|context| {
+        loop {
+            match Pin::new(&mut body).poll_frame(context) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(_) => return Poll::Ready(true),
+                Poll::Pending => return Poll::Ready(false),
+            }
+        }
+    });
+    if !is_whole.await {
+        let mut body = Box::pin(BoundedBody::new(body, time, &bounds.budget));
+        while let Some(Ok(_)) = body.frame().await {}
+    }
 }
 
 async fn collect<B>(received: Bytes, body: BoundedBody<B>, bytes_max: usize) -> Result<Bytes, Status>
@@ -130,73 +136,13 @@ pub fn encode(message: &impl prost::Message) -> Bytes {
     out.freeze()
 }
 
-/// The HTTP response to a call.
-#[must_use]
-pub fn respond(answer: Result<Bytes, Status>) -> Response<AnswerBody> {
-    match answer {
-        Ok(message) => {
-            let mut response = Response::new(AnswerBody::Message(message));
-            *response.headers_mut() = one(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            response
-        }
-        Err(status) => status.into_http(),
-    }
-}
-
-/// A header map made for one header: the usual one makes room for several.
-fn one(name: HeaderName, value: HeaderValue) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(1);
-    headers.insert(name, value);
-    headers
-}
-
-// === impl AnswerBody ===
-
-impl From<tonic::body::Body> for AnswerBody {
-    fn from(body: tonic::body::Body) -> AnswerBody {
-        AnswerBody::Tonic(body)
-    }
-}
-
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let body = self.get_mut();
-        match body {
-            AnswerBody::Message(message) => {
-                let message = std::mem::take(message);
-                *body = AnswerBody::Status;
-                Poll::Ready(Some(Ok(Frame::data(message))))
-            }
-            AnswerBody::Status => {
-                *body = AnswerBody::End;
-                let status = one(Status::GRPC_STATUS, HeaderValue::from_static("0"));
-                Poll::Ready(Some(Ok(Frame::trailers(status))))
-            }
-            AnswerBody::End => Poll::Ready(None),
-            AnswerBody::Tonic(inner) => Pin::new(inner).poll_frame(context),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            AnswerBody::Message(_) | AnswerBody::Status => false,
-            AnswerBody::End => true,
-            AnswerBody::Tonic(inner) => inner.is_end_stream(),
-        }
-    }
-
-    // No size hint: a response with trailers has no use for the content-length that would be made of it.
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
 
     use futures_util::stream;
     use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
     use proptest::prelude::*;
     use tonic::Code;
 
@@ -246,21 +192,6 @@ mod tests {
         let long = vec![prefixed(&[0; BYTES_MAX + 1])[..PREFIX].to_vec()];
         assert_eq!(code(long).await, Code::OutOfRange, "too long, which is seen before the rest is there");
         assert_eq!(received(vec![prefixed(&[0; BYTES_MAX])]).await.unwrap().len(), BYTES_MAX);
-    }
-
-    #[tokio::test]
-    async fn an_answer_is_a_message_and_then_its_status() {
-        let response = respond(Ok(Bytes::from_static(b"message")));
-        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/grpc");
-        let collected = response.into_body().collect().await.unwrap();
-        assert_eq!(collected.trailers().unwrap()["grpc-status"], "0");
-        assert_eq!(collected.to_bytes(), "message");
-        let refused = respond(Err(Status::unknown("why")));
-        assert_eq!(
-            (&refused.headers()["grpc-status"], &refused.headers()["grpc-message"]),
-            (&"2".parse().unwrap(), &"why".parse().unwrap())
-        );
-        assert!(refused.into_body().is_end_stream());
     }
 
     #[tokio::test]

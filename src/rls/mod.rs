@@ -4,12 +4,15 @@
 //! does wrong, and what the store fails to do, become the status codes of the reference service: almost everything is
 //! UNKNOWN there, and Envoy treats all codes alike.
 
+pub mod announce;
 pub mod authority;
+pub mod backlog;
 pub mod body;
 pub mod connection;
 pub mod convert;
 pub mod deadline;
 pub mod headers;
+pub mod keepalive;
 pub mod listening;
 pub mod message;
 pub mod metadata;
@@ -20,8 +23,11 @@ pub mod read;
 pub mod registry;
 pub mod router;
 pub mod server;
+pub mod stream;
+pub mod streams;
 pub mod tls;
 mod traced;
+pub mod unread;
 pub mod write;
 
 use std::future::Future;
@@ -90,6 +96,11 @@ impl<S: CounterStore + Clone> RlsService<S> {
     #[must_use]
     pub fn traced_by(self, tracer: Option<Tracer>) -> RlsService<S> {
         RlsService { tracer, ..self }
+    }
+
+    /// Whether no call waits for its decision.
+    fn answers_at_once(&self) -> bool {
+        self.limiter.answers_at_once()
     }
 
     /// Answers one call until `deadline`.

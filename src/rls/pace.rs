@@ -10,25 +10,33 @@
 //! A pause must last until the executor comes round again: the HTTP/2 server asks for more after each stream that it
 //! hands out, within one turn. So whoever polls the connection says when a turn begins ([`Turns`]).
 //!
-//! Whoever has had a quantum waits in the [`Line`] of his core, from which one is called each time the executor comes
-//! round. If all were called at once, a call of a client that asks now and then would wait, each time that it is read,
-//! answered and written, behind a quantum of everybody who sends without pause; so it waits behind one.
+//! Whoever has had a quantum waits in the [`Line`] of his core, from which one is called each time that nothing else is
+//! left to do and the sockets were looked at. If all were called at once, a call of a client that asks now and then would
+//! wait behind a quantum of everybody who sends without pause; so it waits behind one.
+//!
+//! Who waits in line grows old there: how old what it reads next is, [`Turns::age`] says.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::yield_now;
+use tokio::time::Instant;
 
-/// Bytes after which a reader pauses: with the read that passes them, a hundred ordinary calls at most.
-pub const QUANTUM_BYTES: usize = 4 * 1024;
+use super::backlog::Backlog;
+use super::unread::Unread;
+
+/// Bytes after which a reader pauses: eighty ordinary calls.
+pub const QUANTUM_BYTES: usize = 8 * 1024;
 
 /// Where the connections of one core wait that have had their quantum: each at most once. Clones are the same line.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +54,9 @@ pub struct Turns {
     line: Line,
     read: AtomicUsize,
     waits: AtomicBool,
+    heard: AtomicBool,
+    /// Microseconds that what was read last had waited to be read.
+    age_us: AtomicU64,
     reader: AtomicWaker,
 }
 
@@ -57,6 +68,9 @@ pin_project! {
         inner: T,
         turns: Arc<Turns>,
         heard: F,
+        backlog: Backlog,
+        // The reader waits for its turn.
+        waits: bool,
         // The last write found no room.
         write_waits: bool,
         // Who wanted to read meanwhile.
@@ -67,25 +81,32 @@ pin_project! {
 // === impl Line ===
 
 impl Line {
-    /// Calls those who wait, one each time that it is polled. It never ends: a task of the core polls it for as long as
-    /// there are connections.
-    pub fn call(&self) -> impl Future<Output = Infallible> + use<> {
-        let line = self.clone();
-        poll_fn(move |context| {
-            line.0.caller.register(context.waker());
-            let next = line.waiting().pop_front();
+    /// Calls those who wait, one after another. It never ends: a task of the core polls it for as long as there are
+    /// connections.
+    ///
+    /// Each is called when nothing else is left to do and the sockets were looked at: to yield is to come after that.
+    pub async fn call(self) -> Infallible {
+        loop {
+            poll_fn(|context| {
+                self.0.caller.register(context.waker());
+                if self.waiting().is_empty() { Poll::Pending } else { Poll::Ready(()) }
+            })
+            .await;
+            yield_now().await;
+            let next = self.waiting().pop_front();
             if let Some(turns) = next {
                 turns.begin();
-                // Behind whoever was called, and what is to be done by now.
-                context.waker().wake_by_ref();
             }
-            Poll::Pending
-        })
+        }
     }
 
     fn join(&self, turns: Arc<Turns>) {
-        self.waiting().push_back(turns);
-        self.0.caller.wake();
+        let mut waiting = self.waiting();
+        waiting.push_back(turns);
+        // While others wait it yields, and to wake it would end that.
+        if waiting.len() == 1 {
+            self.0.caller.wake();
+        }
     }
 
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Arc<Turns>>> {
@@ -99,8 +120,9 @@ impl Turns {
     /// Those of a connection of that core.
     #[must_use]
     pub fn new(line: &Line) -> Arc<Turns> {
-        let (read, waits, reader) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicWaker::new());
-        Arc::new(Turns { line: line.clone(), read, waits, reader })
+        let (read, waits, heard) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        let (age_us, reader) = (AtomicU64::new(0), AtomicWaker::new());
+        Arc::new(Turns { line: line.clone(), read, waits, heard, age_us, reader })
     }
 
     /// Polls the connection in turns: each poll is one, but for those while it waits in line.
@@ -113,6 +135,16 @@ impl Turns {
         })
     }
 
+    /// Whether the client was heard since this was last asked.
+    pub fn take_heard(&self) -> bool {
+        self.heard.swap(false, Ordering::Relaxed)
+    }
+
+    /// How long what was read last had waited to be read, as far as is known ([`Backlog`]).
+    pub fn age(&self) -> Duration {
+        Duration::from_micros(self.age_us.load(Ordering::Relaxed))
+    }
+
     /// It was called.
     fn begin(&self) {
         self.read.store(0, Ordering::Relaxed);
@@ -122,7 +154,7 @@ impl Turns {
 
     /// Whether the turn is over; who asks comes round again.
     fn is_over(self: &Arc<Turns>, context: &Context<'_>) -> bool {
-        let is_over = self.read.load(Ordering::Relaxed) >= QUANTUM_BYTES;
+        let is_over = self.read() >= QUANTUM_BYTES;
         if is_over {
             self.reader.register(context.waker());
             if !self.waits.swap(true, Ordering::Relaxed) {
@@ -132,8 +164,22 @@ impl Turns {
         is_over
     }
 
+    /// Bytes that were read in this turn.
+    fn read(&self) -> usize {
+        self.read.load(Ordering::Relaxed)
+    }
+
     fn count(&self, bytes: usize) {
         self.read.fetch_add(bytes, Ordering::Relaxed);
+        self.hear();
+    }
+
+    pub(super) fn hear(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_age(&self, age: Duration) {
+        self.age_us.store(u64::try_from(age.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
@@ -142,7 +188,8 @@ impl Turns {
 impl<T, F: FnMut()> PacedIo<T, F> {
     /// Holds `inner` to the pace of `turns`.
     pub fn new(inner: T, turns: &Arc<Turns>, heard: F) -> Self {
-        Self { inner, turns: Arc::clone(turns), heard, write_waits: false, reader: None }
+        let (turns, backlog) = (Arc::clone(turns), Backlog::default());
+        Self { inner, turns, heard, backlog, waits: false, write_waits: false, reader: None }
     }
 }
 
@@ -155,21 +202,44 @@ fn note_write<R>(write_waits: &mut bool, reader: &mut Option<Waker>, written: Po
     written
 }
 
-impl<T: AsyncRead, F: FnMut()> AsyncRead for PacedIo<T, F> {
+impl<T: AsyncRead + Unread, F: FnMut()> AsyncRead for PacedIo<T, F> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.project();
+        let mut this = self.project();
         if *this.write_waits {
             *this.reader = Some(context.waker().clone());
             return Poll::Pending;
         }
-        if this.turns.is_over(context) {
+        let is_over = this.turns.is_over(context);
+        if *this.waits != is_over {
+            // What waits now will have waited, and when it is over it has.
+            *this.waits = is_over;
+            this.backlog.look(Instant::now(), this.inner.unread());
+        }
+        if is_over {
             return Poll::Pending;
         }
-        let before = buffer.filled().len();
-        let Poll::Ready(read) = this.inner.poll_read(context, buffer) else { return Poll::Pending };
-        this.turns.count(buffer.filled().len() - before);
+        let room = QUANTUM_BYTES - this.turns.read();
+        let (read, bytes) = if buffer.remaining() <= room {
+            let before = buffer.filled().len();
+            (this.inner.as_mut().poll_read(context, buffer), buffer.filled().len() - before)
+        } else {
+            let mut less = ReadBuf::new(buffer.initialize_unfilled_to(room));
+            let read = this.inner.as_mut().poll_read(context, &mut less);
+            let bytes = less.filled().len();
+            buffer.advance(bytes);
+            (read, bytes)
+        };
+        if read.is_pending() {
+            // It may pend with bytes waiting, too: half a record of TLS, or a task that has used up its turn.
+            if this.backlog.is_known() && this.inner.unread() == 0 {
+                this.backlog.pause();
+            }
+            return Poll::Pending;
+        }
+        this.turns.count(bytes);
+        this.turns.note_age(this.backlog.read(bytes, Instant::now));
         (this.heard)();
-        Poll::Ready(read)
+        read
     }
 }
 
@@ -232,7 +302,7 @@ mod tests {
     async fn a_reader_pauses_after_each_quantum_until_it_is_called() {
         let (line, near) = (Line::default(), sent(3).await);
         let turns = Turns::new(&line);
-        let mut calls = pin!(line.call());
+        let mut calls = pin!(line.clone().call());
         let mut reading = pin!(read_all(PacedIo::new(near, &turns, || {})));
         for _ in 0..3 {
             assert!(turns.of(reading.as_mut()).now_or_never().is_none(), "it pauses");
@@ -240,7 +310,10 @@ mod tests {
             assert!(turns.of(reading.as_mut()).now_or_never().is_none(), "whoever asks again while it waits in line");
             assert_eq!((turns.read.load(Ordering::Relaxed), read), (QUANTUM_BYTES, QUANTUM_BYTES));
             assert_eq!(line.waiting().len(), 1, "once");
+            assert!(calls.as_mut().now_or_never().is_none(), "it lets others go first");
+            assert_eq!(line.waiting().len(), 1);
             assert!(calls.as_mut().now_or_never().is_none());
+            assert_eq!(line.waiting().len(), 0);
         }
         // And it comes round by itself.
         let caller = tokio::spawn(line.call());
@@ -251,17 +324,21 @@ mod tests {
     #[tokio::test]
     async fn of_many_who_send_without_pause_one_is_called_at_a_time() {
         let line = Line::default();
-        let mut calls = pin!(line.call());
+        let mut calls = pin!(line.clone().call());
         let mut greedy = Vec::new();
         for _ in 0..5 {
             let turns = Turns::new(&line);
             greedy.push((Arc::clone(&turns), Box::pin(read_all(PacedIo::new(sent(9).await, &turns, || {})))));
         }
-        for _ in 0..10 {
+        for round in 0..10 {
             for (turns, reading) in &mut greedy {
                 assert!(turns.of(reading.as_mut()).now_or_never().is_none());
             }
             assert_eq!(line.waiting().len(), 5, "all have had their quantum");
+            if round == 0 {
+                assert!(calls.as_mut().now_or_never().is_none());
+                assert_eq!(line.waiting().len(), 5, "others go first");
+            }
             assert!(calls.as_mut().now_or_never().is_none());
             assert_eq!(line.waiting().len(), 4, "one was called");
             // Somebody who asks now and then is read at once meanwhile.
@@ -283,8 +360,8 @@ mod tests {
             let mut reading = Box::pin(read_all(PacedIo::new(sent(2).await, &turns, || {})));
             assert!(turns.of(reading.as_mut()).now_or_never().is_none());
         }
-        let mut calls = pin!(line.call());
-        (0..3).for_each(|_| assert!(calls.as_mut().now_or_never().is_none()));
+        let mut calls = pin!(line.clone().call());
+        (0..4).for_each(|_| assert!(calls.as_mut().now_or_never().is_none()));
         assert!(line.waiting().is_empty());
     }
 

@@ -10,6 +10,12 @@
 //! their sum must have a bound, and connections times streams of each is no good one. A connection may have as many
 //! streams as the settings say while few are open: each newcomer is granted an eighth of what is left of
 //! [`STREAMS_SHARED`], and [`STREAMS_MIN`] at the least.
+//!
+//! What a connection is *told* it may have is less ([`ANNOUNCED_PER_CORE`], dealt alike). Calls that are more than a core
+//! can answer while their callers wait are better held back by these: who was told so opens no more streams on the
+//! connection, gives up what it can't send in time, and what it does send is answered. Until it was told it may have
+//! opened more, Envoy as many as were waiting for the connection; to refuse these would fail the first calls of every
+//! busy new connection.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -30,6 +36,8 @@ pub struct Places {
 struct Inner {
     connections_max: usize,
     streams_max: u32,
+    /// Streams that are announced to all connections, beyond the few that each may always have.
+    announced_shared: usize,
     /// Seconds since the port was opened, as [`Places::tick`] counts them.
     seconds: AtomicU32,
     /// When a client was last cut off; 0 for never.
@@ -42,8 +50,10 @@ struct Inner {
 struct Register {
     taken: HashMap<u64, Arc<Seat>>,
     next: u64,
-    /// Sum of what the connections were granted.
+    /// Sum of what the connections may have.
     streams: usize,
+    /// Sum of what they were told.
+    announced: usize,
     /// The log was told that all places are taken.
     told: bool,
 }
@@ -59,6 +69,7 @@ pub struct Place {
 #[derive(Debug)]
 struct Seat {
     streams: u32,
+    announced: u32,
     /// The second in which the client was last heard.
     heard: AtomicU32,
     /// Whether it ever asked something.
@@ -75,9 +86,17 @@ pub const TICK: Duration = Duration::from_secs(1);
 /// Streams that all connections share, beyond the few that each may always have.
 pub const STREAMS_SHARED: usize = 131_072;
 
-/// Streams that a connection may have however many others there are: what HTTP/2 recommends at the least, and what
+/// Streams that a connection may have however many others there are: what HTTP/2 recommends at the least, and what many
 /// clients take for granted until they are told.
 pub const STREAMS_MIN: u32 = 100;
+
+/// Streams that are announced to all connections for each core, beyond the few that each may always have: as many as a
+/// core answers in a quarter of the time that Envoy waits for one.
+pub const ANNOUNCED_PER_CORE: usize = 1_024;
+
+/// Streams that are announced to a connection however many others there are: at a millisecond for each, thirty thousand
+/// calls a second.
+pub const ANNOUNCED_MIN: u32 = 32;
 
 /// Seconds without a client that is cut off, after which the next one is news.
 const NEWS_GAP_SECONDS: u32 = 60;
@@ -88,12 +107,23 @@ const LEAVING_SHARE: usize = 16;
 // === impl Places ===
 
 impl Places {
-    /// Room for `connections_max` connections of at most `streams_max` streams each.
+    /// Room for `connections_max` connections of at most `streams_max` streams each, which so many cores serve.
     #[must_use]
-    pub fn new(connections_max: usize, streams_max: u32, metrics: Metrics) -> Places {
+    pub fn new(connections_max: usize, streams_max: u32, cores: usize, metrics: Metrics) -> Places {
         // Second 0 was never.
         let (seconds, cut_off, register) = (AtomicU32::new(1), AtomicU32::new(0), Mutex::default());
-        Places { inner: Arc::new(Inner { connections_max, streams_max, seconds, cut_off, register, metrics }) }
+        let announced_shared = ANNOUNCED_PER_CORE.saturating_mul(cores);
+        Places {
+            inner: Arc::new(Inner {
+                connections_max,
+                streams_max,
+                announced_shared,
+                seconds,
+                cut_off,
+                register,
+                metrics,
+            }),
+        }
     }
 
     /// Counts a second.
@@ -119,13 +149,19 @@ impl Places {
                 return None;
             }
         }
-        let left = STREAMS_SHARED.saturating_sub(register.streams) / 8;
-        let streams = u32::try_from(left).unwrap_or(u32::MAX).max(STREAMS_MIN).min(inner.streams_max);
+        let deal = |shared: usize, dealt: usize, least: u32| {
+            let share = u32::try_from(shared.saturating_sub(dealt) / 8).unwrap_or(u32::MAX);
+            share.max(least).min(inner.streams_max)
+        };
+        let streams = deal(STREAMS_SHARED, register.streams, STREAMS_MIN);
+        let announced = deal(inner.announced_shared, register.announced, ANNOUNCED_MIN).min(streams);
         let heard = AtomicU32::new(inner.now());
-        let seat = Arc::new(Seat { streams, heard, spoke: OnceLock::new(), leave: CancellationToken::new() });
+        let seat =
+            Arc::new(Seat { streams, announced, heard, spoke: OnceLock::new(), leave: CancellationToken::new() });
         let number = register.next;
         register.next += 1;
         register.streams += streams as usize;
+        register.announced += announced as usize;
         register.taken.insert(number, Arc::clone(&seat));
         drop(register);
         inner.metrics.totals().grpc_connections.increment();
@@ -172,6 +208,12 @@ impl Seat {
 // === impl Place ===
 
 impl Place {
+    /// Streams that this connection is told it may have open at once.
+    #[must_use]
+    pub fn streams_announced(&self) -> u32 {
+        self.seat.announced
+    }
+
     /// Streams that this connection may have open at once.
     #[must_use]
     pub fn streams_max(&self) -> u32 {
@@ -209,6 +251,7 @@ impl Drop for Place {
         let mut register = self.places.inner.lock();
         register.taken.remove(&self.number);
         register.streams -= self.seat.streams as usize;
+        register.announced -= self.seat.announced as usize;
         drop(register);
         self.places.inner.metrics.totals().grpc_connections.decrement();
     }
@@ -219,7 +262,7 @@ mod tests {
     use super::*;
 
     fn places(connections_max: usize) -> Places {
-        Places::new(connections_max, 1_000, Metrics::new(10))
+        Places::new(connections_max, 1_000, 2, Metrics::new(10))
     }
 
     fn wait(places: &Places) {
@@ -271,5 +314,17 @@ mod tests {
         assert!(all.iter().all(|place| place.streams_max() >= STREAMS_MIN));
         drop(all);
         assert_eq!(places.take().unwrap().streams_max(), 1_000, "what a connection had is free again");
+    }
+
+    #[test]
+    fn what_is_announced_is_dealt_by_the_cores() {
+        let places = Places::new(10_000, 1_000, 2, Metrics::new(10));
+        let all: Vec<Place> = (0..100).map(|_| places.take().unwrap()).collect();
+        assert_eq!(all[0].streams_announced(), 256, "an eighth");
+        assert!(all.iter().all(|place| (ANNOUNCED_MIN..=place.streams_max()).contains(&place.streams_announced())));
+        let announced: u32 = all.iter().map(Place::streams_announced).sum();
+        assert!(announced as usize <= 2 * ANNOUNCED_PER_CORE + 100 * ANNOUNCED_MIN as usize);
+        drop(all);
+        assert_eq!(places.take().unwrap().streams_announced(), 256, "what a connection had is free again");
     }
 }

@@ -5,24 +5,23 @@
 //! method of the service) takes the generated service, and everything else (health, reflection, unknown services) takes
 //! tonic's router. ARCHITECTURE.md has what each step gave.
 
-use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::future::Either;
-use http::{HeaderMap, Method, Request, Response};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderName, Method, Request};
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::service::Routes;
 use tower_service::Service;
 
 use super::body::BoundedBody;
-use super::message::{self, AnswerBody, Bounds};
+use super::message::{self, Bounds};
 use super::registry::SideServices;
+use super::stream::{Answer, Answered, RequestBody};
 use super::{RlsService, deadline, traced};
 use crate::counters::CounterStore;
 use crate::metrics::{GrpcMethod, Metrics};
@@ -34,6 +33,8 @@ const RLS_PREFIX: &str = "/envoy.service.ratelimit.v3.RateLimitService/";
 
 /// Its method, as it follows the prefix.
 const RLS_METHOD: &str = "ShouldRateLimit";
+
+static GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// Longest time that a request may take to arrive, where its `grpc-timeout` isn't shorter.
 const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(10);
@@ -63,8 +64,35 @@ struct Connected<S> {
     spoke: Arc<AtomicBool>,
 }
 
-/// One call under way.
-struct Call<S>(Arc<Connected<S>>);
+/// A call under way, as it counts.
+#[derive(Debug)]
+struct UnderWay<S>(Arc<Connected<S>>);
+
+/// What a stream asks for.
+pub enum Asked<S> {
+    /// A rate limit call as every client makes it.
+    Call(Call<S>),
+    /// Anything else.
+    Other(Pin<Box<dyn Future<Output = Answer> + Send>>),
+}
+
+/// When a call arrived, as far as is known, and when it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// When it arrived.
+    pub at: Instant,
+    /// When it was read, and others before it were answered.
+    pub read_at: Instant,
+}
+
+/// A rate limit call, and no more of its request than is needed.
+#[derive(Debug)]
+pub struct Call<S> {
+    under_way: UnderWay<S>,
+    /// What of the caller's time is left.
+    usable: Option<Duration>,
+    body: RequestBody,
+}
 
 // === impl Router ===
 
@@ -106,60 +134,50 @@ impl<S: CounterStore + Clone> ConnectionRouter<S> {
         Arc::clone(&self.0.spoke)
     }
 
-    /// Answers one request.
-    pub fn answer(
-        &self,
-        request: Request<Incoming>,
-    ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send + use<S> {
+    /// Whether a call whose message is there is answered without a wait.
+    #[must_use]
+    pub fn answers_at_once(&self) -> bool {
+        self.0.services.0.rls.answers_at_once()
+    }
+
+    /// Says what a request asks for; nothing is done about it yet.
+    pub fn sort(&self, request: Request<RequestBody>) -> Asked<S> {
         self.0.spoke.store(true, Ordering::Relaxed);
         match Kind::of(&request) {
-            Kind::Plain => match self.0.services.0.rls.begin_trace(request.headers()) {
-                None => Either::Left(plain(Call::start(&self.0), request)),
-                Some(trace) => Either::Right(Box::pin(recorded(Call::start(&self.0), request, trace)) as Boxed),
-            },
+            Kind::Plain => {
+                let call = UnderWay::start(&self.0);
+                match self.0.services.0.rls.begin_trace(request.headers()) {
+                    None => {
+                        let usable = deadline::usable_timeout(request.headers());
+                        Asked::Call(Call { under_way: call, usable, body: request.into_body() })
+                    }
+                    Some(trace) => Asked::Other(Box::pin(recorded(call, request, trace))),
+                }
+            }
             Kind::Unusual => {
-                let call = Call::start(&self.0);
-                let answer = async move { call.0.services.0.unusual(request).await };
-                Either::Right(Box::pin(answer) as Boxed)
+                let call = UnderWay::start(&self.0);
+                Asked::Other(Box::pin(async move { call.0.services.0.unusual(request).await }))
             }
             Kind::Other => {
                 let services = Router(Arc::clone(&self.0.services.0));
-                Either::Right(Box::pin(async move { services.0.other(request).await }) as Boxed)
+                Asked::Other(Box::pin(async move { services.0.other(request).await }))
             }
         }
     }
 }
 
-type Boxed = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, Infallible>> + Send>>;
-
-/// Answers a rate limit call. What of the request isn't needed any more is left behind before the first wait.
-fn plain<S: CounterStore + Clone>(
-    call: Call<S>,
-    request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send + use<S> {
-    let timeout = deadline::usable_timeout(request.headers());
-    let body = request.into_body();
-    async move {
-        let services = &call.0.services.0;
-        let started = Instant::now();
-        let answer = services.answer(body, started, timeout).await;
-        services.metrics.calls(GrpcMethod::ShouldRateLimit).observe(started.elapsed());
-        Ok(message::respond(answer))
-    }
-}
-
 /// Answers a rate limit call that is recorded.
 async fn recorded<S: CounterStore + Clone>(
-    call: Call<S>,
-    request: Request<Incoming>,
+    call: UnderWay<S>,
+    request: Request<RequestBody>,
     trace: CallTrace,
-) -> Result<Response<AnswerBody>, Infallible> {
+) -> Answer {
     let services = &call.0.services.0;
     let timeout = deadline::usable_timeout(request.headers());
     let answer = services.answer_traced(request.into_body(), timeout, &trace).await;
     services.metrics.calls(GrpcMethod::ShouldRateLimit).observe(trace.started().elapsed());
     traced::end(&trace, answer.as_ref().err());
-    Ok(message::respond(answer))
+    Answer::Call(answer)
 }
 
 /// What a request asks for.
@@ -182,7 +200,7 @@ impl Kind {
 }
 
 fn is_encoded(headers: &HeaderMap) -> bool {
-    headers.get("grpc-encoding").is_some_and(|encoding| encoding != "identity")
+    headers.get(&GRPC_ENCODING).is_some_and(|encoding| encoding != "identity")
 }
 
 // === impl Services ===
@@ -190,19 +208,27 @@ fn is_encoded(headers: &HeaderMap) -> bool {
 impl<S: CounterStore + Clone> Services<S> {
     async fn answer(
         &self,
-        body: Incoming,
-        started: Instant,
+        body: RequestBody,
+        arrival: Arrival,
         timeout: Option<Duration>,
     ) -> Result<bytes::Bytes, Status> {
         let received = message::receive(body, arrival_time(timeout), &self.bounds).await?;
         // Nearly always at once: then there is no need to look at the clock again.
-        let at = if received.waited { Instant::now() } else { started };
-        self.rls.call_message(&received.message, self.rls.deadline(started, timeout, at)).await
+        let at = if received.waited { Instant::now() } else { arrival.read_at };
+        self.rls.call_message(&received.message, self.rls.deadline(arrival.at, timeout, at)).await
+    }
+
+    /// Refuses a call that is late, once it is there as a whole: what came of it later would be a mistake of its
+    /// client's to the HTTP/2 library, which ends the connection at too many.
+    async fn refuse(&self, body: RequestBody, timeout: Option<Duration>) -> Result<bytes::Bytes, Status> {
+        message::discard(body, arrival_time(timeout), &self.bounds).await;
+        self.metrics.totals().late_calls.increment();
+        Err(Status::resource_exhausted("the service is overloaded: the call waited too long to be read"))
     }
 
     async fn answer_traced(
         &self,
-        body: Incoming,
+        body: RequestBody,
         timeout: Option<Duration>,
         trace: &CallTrace,
     ) -> Result<bytes::Bytes, Status> {
@@ -211,7 +237,7 @@ impl<S: CounterStore + Clone> Services<S> {
         self.rls.call_message_traced(&received.message, deadline, trace).await
     }
 
-    async fn unusual(&self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
+    async fn unusual(&self, request: Request<RequestBody>) -> Answer {
         let timeout = deadline::usable_timeout(request.headers());
         let mut request = request.map(|body| BoundedBody::new(body, arrival_time(timeout), &self.bounds.budget));
         let is_call = request.uri().path().strip_prefix(RLS_PREFIX) == Some(RLS_METHOD);
@@ -220,27 +246,27 @@ impl<S: CounterStore + Clone> Services<S> {
             // The generated service hands it to ours.
             request.extensions_mut().insert(Arc::clone(trace));
         }
-        let answer = self.generated.clone().call(request).await?;
+        let Ok(answer) = self.generated.clone().call(request).await;
         if let Some(trace) = trace {
             // A status in the head is an error's.
             traced::end(&trace, Status::from_header_map(answer.headers()).as_ref());
         }
-        Ok(answer.map(AnswerBody::from))
+        Answer::Response(answer)
     }
 
     /// Asks one of the side services; the methods that the reference service counts are counted.
-    async fn other(&self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
+    async fn other(&self, request: Request<RequestBody>) -> Answer {
         let counted = match request.uri().path() {
             "/grpc.health.v1.Health/Check" => Some(GrpcMethod::Check),
             "/grpc.health.v1.Health/List" => Some(GrpcMethod::List),
             _ => None,
         };
         let started = Instant::now();
-        let answer = self.others.clone().call(request).await;
+        let Ok(answer) = self.others.clone().call(request).await;
         if let Some(method) = counted {
             self.metrics.calls(method).observe(started.elapsed());
         }
-        Ok(answer?.map(AnswerBody::from))
+        Answer::Response(answer)
     }
 }
 
@@ -251,14 +277,53 @@ fn arrival_time(timeout: Option<Duration>) -> Duration {
 
 // === impl Call ===
 
-impl<S> Call<S> {
-    fn start(connected: &Arc<Connected<S>>) -> Call<S> {
-        connected.calls.fetch_add(1, Ordering::Relaxed);
-        Call(Arc::clone(connected))
+impl<S: CounterStore + Clone> Call<S> {
+    /// Whether it waited to be read for half of its caller's time. What follows is as late, and the caller had it wait
+    /// too, which nobody sees here: to answer such calls is to answer all of them a moment after their callers have
+    /// gone.
+    #[must_use]
+    pub fn is_late(&self, arrival: Arrival) -> bool {
+        let age = arrival.read_at.saturating_duration_since(arrival.at);
+        !age.is_zero() && 2 * age >= arrival_time(self.usable)
+    }
+
+    /// Answers it, or refuses it if it is late.
+    pub fn answer(self, arrival: Arrival) -> impl Future<Output = Answered> + Send + use<S> {
+        let is_late = self.is_late(arrival);
+        let Call { under_way, usable, body } = self;
+        async move {
+            let services = &under_way.0.services.0;
+            let message = if is_late {
+                services.refuse(body, usable).await
+            } else {
+                services.answer(body, arrival, usable).await
+            };
+            let at = Instant::now();
+            services.metrics.calls(GrpcMethod::ShouldRateLimit).observe(at - arrival.at);
+            Answered { message, at }
+        }
     }
 }
 
-impl<S> Drop for Call<S> {
+impl<S> fmt::Debug for Asked<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Asked::Call(_) => "Call",
+            Asked::Other(_) => "Other",
+        })
+    }
+}
+
+// === impl UnderWay ===
+
+impl<S> UnderWay<S> {
+    fn start(connected: &Arc<Connected<S>>) -> UnderWay<S> {
+        connected.calls.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(connected))
+    }
+}
+
+impl<S> Drop for UnderWay<S> {
     fn drop(&mut self) {
         self.0.calls.fetch_sub(1, Ordering::Relaxed);
     }

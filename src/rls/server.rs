@@ -94,7 +94,7 @@ impl Workers {
             Ok(Worker { sockets, connections, thread })
         };
         let workers = (0..count.max(1)).map(start_one).collect::<io::Result<_>>()?;
-        let places = Places::new(limits.connections_max, limits.connection.streams_max, metrics);
+        let places = Places::new(limits.connections_max, limits.connection.streams_max, count.max(1), metrics);
         Ok(Workers { workers, places })
     }
 
@@ -192,7 +192,7 @@ where
     let router = router(&background);
     let core = Core { stop: stop.clone(), tasks: tasks.clone(), line: Line::default() };
     // It ends with the runtime: connections take turns until the last has ended.
-    drop(tokio::spawn(core.line.call()));
+    drop(tokio::spawn(core.line.clone().call()));
     let serve = |(stream, counted, place): Dealt| {
         let (router, limits, core) = (router.clone(), limits.connection, core.clone());
         let served = match stream {

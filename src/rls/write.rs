@@ -4,86 +4,119 @@
 //! holds the two equal. Headers and metadata, which only some settings ask for, are left to the generated types.
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use super::convert;
 use super::message::PREFIX;
 use crate::decision::{CurrentLimit, Decision, DescriptorStatus};
 
-/// What is being written: on the stack for nearly every answer, and copied once, when its length is known.
-type Out = SmallVec<[u8; 256]>;
+/// Bytes that nearly every answer fits into: it is written on the stack, and copied once, when its length is known.
+const SHORT: usize = 512;
+
+/// Bytes that a status takes at most besides its limit's name: 6 tags and numbers, and 5 tags and lengths.
+const STATUS_MAX: usize = 6 * (1 + 10) + 5 * (1 + 5);
+
+/// What is being written. It has room for all of it.
+struct Out<'b> {
+    bytes: &'b mut [u8],
+    length: usize,
+}
 
 /// The bytes of a `RateLimitResponse` with statuses and nothing more, as one message of a gRPC stream.
 #[must_use]
 pub fn response(decision: &Decision) -> Bytes {
-    let mut out = Out::from_slice(&[0; PREFIX]);
-    number(&mut out, 1, convert::code(decision.code) as u64);
+    let room = PREFIX + 11 + decision.statuses.iter().map(room_for).sum::<usize>();
+    let mut short = [0; SHORT];
+    if room <= SHORT { write_response(decision, &mut short) } else { write_response(decision, &mut vec![0; room]) }
+}
+
+fn room_for(status: &DescriptorStatus) -> usize {
+    STATUS_MAX + status.current_limit.as_ref().and_then(|limit| limit.name.as_deref()).map_or(0, str::len)
+}
+
+fn write_response(decision: &Decision, bytes: &mut [u8]) -> Bytes {
+    let mut out = Out { bytes, length: PREFIX };
+    out.number(1, convert::code(decision.code) as u64);
     for status in &decision.statuses {
-        nested(&mut out, 2, |out| write_status(out, status));
+        out.nested(2, |out| out.status(status));
     }
-    let length = u32::try_from(out.len() - PREFIX).expect("128 statuses with names from rule files are far shorter");
-    out[1..PREFIX].copy_from_slice(&length.to_be_bytes());
-    Bytes::copy_from_slice(&out)
+    let message = u32::try_from(out.length - PREFIX).expect("128 statuses with names from rule files are far shorter");
+    let written = &mut out.bytes[..out.length];
+    written[1..PREFIX].copy_from_slice(&message.to_be_bytes());
+    Bytes::copy_from_slice(written)
 }
 
-fn write_status(out: &mut Out, status: &DescriptorStatus) {
-    number(out, 1, convert::code(status.code) as u64);
-    if let Some(limit) = &status.current_limit {
-        nested(out, 2, |out| write_limit(out, limit));
-    }
-    number(out, 3, u64::from(status.limit_remaining));
-    if let Some(seconds) = status.reset_seconds() {
-        nested(out, 4, |out| number(out, 1, seconds));
-    }
-}
+// === impl Out ===
 
-fn write_limit(out: &mut Out, current: &CurrentLimit) {
-    let (unit, multiplier) = convert::unit(current.limit.window);
-    number(out, 1, u64::from(current.limit.requests_per_unit));
-    number(out, 2, unit as u64);
-    if let Some(name) = current.name.as_deref().filter(|name| !name.is_empty()) {
-        nested(out, 3, |out| out.extend_from_slice(name.as_bytes()));
-    }
-    if let Some(multiplier) = multiplier {
-        nested(out, 4, |out| number(out, 1, u64::from(multiplier)));
-    }
-}
-
-/// Writes a number field; zero is not written. Fields have numbers below 16, so that a tag is one byte.
-fn number(out: &mut Out, field: u8, value: u64) {
-    if value > 0 {
-        out.push(field << 3);
-        // Byte by byte: nearly all numbers have one or two.
-        let (bytes, length) = varint(value);
-        bytes[..length].iter().for_each(|byte| out.push(*byte));
-    }
-}
-
-/// Writes a field of bytes. Its length stands in front of it, and is written when it is known: nearly always in one byte.
-fn nested(out: &mut Out, field: u8, write: impl FnOnce(&mut Out)) {
-    out.push(field << 3 | 2);
-    out.push(0);
-    let begin = out.len();
-    write(out);
-    let (bytes, length) = varint((out.len() - begin) as u64);
-    out[begin - 1] = bytes[0];
-    if length > 1 {
-        out.insert_from_slice(begin, &bytes[1..length]);
-    }
-}
-
-/// A number in groups of seven bits, the lowest first, and how many bytes that is.
-#[allow(clippy::cast_possible_truncation)] // Seven bits at a time.
-fn varint(mut value: u64) -> ([u8; 10], usize) {
-    let (mut bytes, mut length) = ([0; 10], 0);
-    loop {
-        bytes[length] = value as u8 & 0x7f;
-        value >>= 7;
-        length += 1;
-        if value == 0 {
-            return (bytes, length);
+impl Out<'_> {
+    fn status(&mut self, status: &DescriptorStatus) {
+        self.number(1, convert::code(status.code) as u64);
+        if let Some(limit) = &status.current_limit {
+            self.nested(2, |out| out.limit(limit));
         }
-        bytes[length - 1] |= 0x80;
+        self.number(3, u64::from(status.limit_remaining));
+        if let Some(seconds) = status.reset_seconds() {
+            self.nested(4, |out| out.number(1, seconds));
+        }
+    }
+
+    fn limit(&mut self, current: &CurrentLimit) {
+        let (unit, multiplier) = convert::unit(current.limit.window);
+        self.number(1, u64::from(current.limit.requests_per_unit));
+        self.number(2, unit as u64);
+        if let Some(name) = current.name.as_deref().filter(|name| !name.is_empty()) {
+            self.nested(3, |out| {
+                out.bytes[out.length..][..name.len()].copy_from_slice(name.as_bytes());
+                out.length += name.len();
+            });
+        }
+        if let Some(multiplier) = multiplier {
+            self.nested(4, |out| out.number(1, u64::from(multiplier)));
+        }
+    }
+
+    /// Writes a number field; zero is not written. Fields have numbers below 16, so that a tag is one byte.
+    fn number(&mut self, field: u8, value: u64) {
+        if value > 0 {
+            self.byte(field << 3);
+            self.varint(value);
+        }
+    }
+
+    /// Writes a field of bytes. Its length stands in front of it, and is written when it is known: nearly always in one
+    /// byte.
+    fn nested(&mut self, field: u8, write: impl FnOnce(&mut Self)) {
+        self.byte(field << 3 | 2);
+        self.byte(0);
+        let begin = self.length;
+        write(self);
+        let end = self.length;
+        self.length = begin - 1;
+        let length = end - begin;
+        if length < 0x80 {
+            self.byte(length as u8);
+            self.length = end;
+        } else {
+            // What was written makes room for a longer length.
+            let more = (usize::BITS - length.leading_zeros()).div_ceil(7) as usize - 1;
+            self.bytes.copy_within(begin..end, begin + more);
+            self.varint(length as u64);
+            self.length = end + more;
+        }
+    }
+
+    /// Writes a number in groups of seven bits, the lowest first.
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.byte(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.byte(value as u8);
+    }
+
+    #[inline]
+    fn byte(&mut self, byte: u8) {
+        self.bytes[self.length] = byte;
+        self.length += 1;
     }
 }
 

@@ -25,6 +25,11 @@ impl<S> StallGuard<S> {
         StallGuard { stream, patience, waiting: None }
     }
 
+    /// The stream itself.
+    pub(crate) fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
     /// Hands progress on, and turns a wait that has lasted too long into an error.
     fn watch<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if progress.is_ready() {

@@ -8,7 +8,7 @@
 //! be refused:
 //!
 //! ```text
-//! socket ──▶ AuthorityIo ──▶ hyper's HTTP/2 server
+//! socket ──▶ AuthorityIo ──▶ the HTTP/2 server
 //!              └ AuthorityFilter: frames ──▶ header block ──▶ fields
 //! ```
 //!

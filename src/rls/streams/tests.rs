@@ -114,7 +114,9 @@ impl World {
             expiry_jitter_max_s: 0,
         };
         let limiter = Limiter::new(table, Touchy(Arc::clone(&store)), metrics.clone(), Arc::new(options));
-        let options = RlsOptions { decision_time_max: Duration::from_secs(10), headers: None, dynamic_metadata: false };
+        // What the store has is no matter of how long a caller waits.
+        let decision_time_max = Duration::from_millis(50);
+        let options = RlsOptions { decision_time_max, headers: None, dynamic_metadata: false };
         let service = RlsService::new(limiter, metrics.clone(), Arc::new(options));
         let router = Router::new(service, registry::services(false).unwrap().0, 1 << 16).for_connection();
 

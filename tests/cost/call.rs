@@ -157,12 +157,9 @@ fn a_call_among_many_in_redis_allocates_no_more_than_its_budget() {
     let runtime = runtime();
     let service = service(in_redis(&redis, &runtime));
     let what = format!("a call in Redis among {CALLS_AT_ONCE}");
-    CALL_IN_REDIS_AMONG_MANY.check(&what, least_of_three(&runtime, &service));
-}
-
-/// Among many. A client that is held up asks for fewer at once, and so it is the least of three that counts.
-fn least_of_three(runtime: &Runtime, service: &RlsService<AnyStore>) -> Allocations {
-    let measured = [(); 3].map(|()| allocations(runtime, service, CALLS_AT_ONCE));
+    // A client that is held up asks for fewer at once, and so it is the least of three that counts.
+    let measured = [(); 3].map(|()| allocations(&runtime, &service, CALLS_AT_ONCE));
     let least = |of: fn(&Allocations) -> f64| measured.iter().map(of).fold(f64::INFINITY, f64::min);
-    Allocations { one: least(|measured| measured.one), four: least(|measured| measured.four) }
+    let least = Allocations { one: least(|measured| measured.one), four: least(|measured| measured.four) };
+    CALL_IN_REDIS_AMONG_MANY.check(&what, least);
 }

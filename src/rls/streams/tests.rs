@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use h2::client::SendRequest;
 use http::Request;
+use prost::Message;
 use tokio::io::{DuplexStream, ReadBuf, duplex};
 
 use super::*;
@@ -16,7 +17,8 @@ use crate::decision::ProcessModes;
 use crate::limiter::{Limiter, LimiterOptions};
 use crate::metrics::Metrics;
 use crate::proto::envoy::extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::Entry};
-use crate::proto::envoy::service::ratelimit::v3::RateLimitRequest;
+use crate::proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
+use crate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use crate::rls::pace::Line;
 use crate::rls::router::Router;
 use crate::rls::{RlsOptions, RlsService, message, registry};
@@ -188,6 +190,27 @@ async fn calls_that_come_together_are_answered_together() {
     assert!(world.ask(&["someone"; 50]).await.iter().all(Result::is_ok));
     let writes = world.writes.load(Ordering::Relaxed) - before;
     assert!(writes <= 5, "{writes} writes for 50 answers");
+}
+
+#[tokio::test]
+async fn an_answer_is_a_message_and_then_its_status_and_a_refusal_a_head_alone() {
+    let mut world = World::new().await;
+    let (answer, mut body) = world.client.send_request(head(), false).unwrap();
+    body.send_data(question("one"), true).unwrap();
+    let (head_of_answer, mut body) = answer.await.unwrap().into_parts();
+    assert_eq!(head_of_answer.headers["content-type"], "application/grpc");
+    let data = body.data().await.unwrap().unwrap();
+    let answer = RateLimitResponse::decode(&data[message::PREFIX..]).unwrap();
+    assert_eq!((answer.overall_code(), answer.statuses.len()), (Code::Ok, 1));
+    assert!(body.data().await.is_none());
+    assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "0");
+
+    let (answer, mut body) = world.client.send_request(head(), false).unwrap();
+    body.send_data(message::encode(&RateLimitRequest::default()), true).unwrap();
+    let (head_of_refusal, body) = answer.await.unwrap().into_parts();
+    assert_eq!(head_of_refusal.headers["grpc-status"], "2");
+    assert!(!head_of_refusal.headers["grpc-message"].is_empty());
+    assert!(body.is_end_stream());
 }
 
 #[tokio::test]
